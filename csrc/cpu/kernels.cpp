@@ -1,0 +1,24 @@
+#include "cpu/kernels.h"
+
+namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
+
+// CPU kernels need no workspace from outside: what they need is small and lives for one call.
+const Backend& backend() {
+  static constexpr Backend kernels = {
+      nullptr,  // conv_relu_pool: the caller convolves, relu_pool does the rest
+      relu_pool,
+      squared_difference_map,
+      hard_feature_loss,
+      [](const HardFeatureLoss&) { return std::size_t{0}; },
+      hard_feature_loss_gradient,
+      order_statistics,
+      [](const OrderStatistics&) { return std::size_t{0}; },
+      upsample_bilinear,
+      upsample_bilinear_gradient,
+      normalize_and_combine,
+      resize_normalize,
+  };
+  return kernels;
+}
+
+}  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

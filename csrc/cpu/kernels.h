@@ -1,0 +1,24 @@
+// The kernels of one instruction set; see backend.h for what each one computes.
+#pragma once
+
+#include <cstddef>
+
+#include "efficientad/backend.h"
+
+namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
+
+Status relu_pool(const ReluPool& problem, const Execution& execution);
+Status squared_difference_map(const SquaredDifferenceMap& problem, const Execution& execution);
+Status hard_feature_loss(const HardFeatureLoss& problem, const Execution& execution);
+Status hard_feature_loss_gradient(const HardFeatureLossGradient& problem,
+                                  const Execution& execution);
+Status order_statistics(const OrderStatistics& problem, const Execution& execution);
+Status upsample_bilinear(const UpsampleBilinear& problem, const Execution& execution);
+Status upsample_bilinear_gradient(const UpsampleBilinearGradient& problem,
+                                  const Execution& execution);
+Status normalize_and_combine(const NormalizeAndCombine& problem, const Execution& execution);
+Status resize_normalize(const ResizeNormalize& problem, const Execution& execution);
+
+const Backend& backend();
+
+}  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

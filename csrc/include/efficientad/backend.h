@@ -1,0 +1,35 @@
+// A backend is one implementation of every kernel.
+#pragma once
+
+#include <cstddef>
+
+#include "efficientad/conv_relu_pool.h"
+#include "efficientad/hard_feature_loss.h"
+#include "efficientad/normalize_and_combine.h"
+#include "efficientad/quantiles.h"
+#include "efficientad/resize_normalize.h"
+#include "efficientad/squared_difference_map.h"
+#include "efficientad/upsample_bilinear.h"
+
+namespace efficientad {
+
+template <class Problem>
+using Kernel = Status (*)(const Problem&, const Execution&);
+
+// nullptr where a backend does not have a kernel of its own.
+struct Backend {
+  Kernel<ConvReluPool> conv_relu_pool;
+  Kernel<ReluPool> relu_pool;
+  Kernel<SquaredDifferenceMap> squared_difference_map;
+  Kernel<HardFeatureLoss> hard_feature_loss;
+  std::size_t (*hard_feature_loss_workspace)(const HardFeatureLoss&);
+  Kernel<HardFeatureLossGradient> hard_feature_loss_gradient;
+  Kernel<OrderStatistics> order_statistics;
+  std::size_t (*order_statistics_workspace)(const OrderStatistics&);
+  Kernel<UpsampleBilinear> upsample_bilinear;
+  Kernel<UpsampleBilinearGradient> upsample_bilinear_gradient;
+  Kernel<NormalizeAndCombine> normalize_and_combine;
+  Kernel<ResizeNormalize> resize_normalize;
+};
+
+}  // namespace efficientad

@@ -1,0 +1,11 @@
+"""Fused operations, reference implementations and the detector of EfficientAD.
+
+Importing this package needs torch, numpy and the compiled kernels, no GPU and no driver. Training and
+the command line are in the package :mod:`efficientad`.
+"""
+
+from efficientad_ext import ops, reference
+from efficientad_ext._build import build_config
+from efficientad_ext.detector import Detection, Detector
+
+__all__ = ["Detection", "Detector", "build_config", "ops", "reference"]

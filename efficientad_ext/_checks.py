@@ -1,0 +1,68 @@
+"""Checks that the public ops share, each with one sentence for whoever got it wrong."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FLOATING_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def needs_gradient(*tensors: Tensor | None) -> bool:
+    """Whether autograd has to know of a call with these tensors."""
+    return torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in tensors
+    )
+
+
+def check_floating(name: str, tensor: Tensor) -> None:
+    """Raise TypeError unless ``tensor`` is a tensor of a floating type."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor")
+    if tensor.dtype not in FLOATING_TYPES:
+        raise TypeError(
+            f"{name} is {tensor.dtype}; expected float64, float32, float16 or bfloat16"
+        )
+
+
+def check_feature_maps(name: str, tensor: Tensor) -> None:
+    """Raise unless ``tensor`` is a floating (N, C, H, W) tensor."""
+    check_floating(name, tensor)
+    if tensor.dim() != 4:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected (N, C, H, W)")
+
+
+def check_alike(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """Raise unless two tensors agree in element type and device."""
+    if tensor.dtype != other.dtype:
+        raise TypeError(
+            f"{name} is {tensor.dtype} and {other_name} is {other.dtype}; expected the same type"
+        )
+    if tensor.device != other.device:
+        raise ValueError(
+            f"{name} is on {tensor.device} and {other_name} is on {other.device}; "
+            "expected the same device"
+        )
+
+
+def check_same_feature_maps(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """Raise unless two tensors are floating (N, C, H, W) of one shape, element type and device."""
+    check_feature_maps(name, tensor)
+    check_feature_maps(other_name, other)
+    if tensor.shape != other.shape:
+        raise ValueError(
+            f"{name} has shape {tuple(tensor.shape)} and {other_name} has shape "
+            f"{tuple(other.shape)}; expected the same shape"
+        )
+    check_alike(name, tensor, other_name, other)
+
+
+def check_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
+    """``size`` as a (height, width) of positive whole numbers, or ValueError."""
+    try:
+        height, width = (int(length) for length in size)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {size!r}; expected (height, width)") from None
+    if height < 1 or width < 1:
+        raise ValueError(f"{name} is {(height, width)}; expected a positive height and width")
+    return height, width

@@ -1,0 +1,66 @@
+"""Bringing feature maps into a layout that the kernels read in place.
+
+Kernels take planes (NCHW, or a slice of its channels) and channels-last (NHWC, or a slice of its
+channels), with the rows of a map following each other without a gap.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def is_planes(tensor: Tensor) -> bool:
+    """Whether each channel of (N, C, H, W) is one contiguous plane."""
+    if tensor.is_contiguous():
+        return True
+    _, channels, height, width = tensor.shape
+    _, channel_stride, row_stride, column_stride = tensor.stride()
+    if height * width == 1 and channels > 1 and channel_stride != 1:
+        return False
+    return (width == 1 or column_stride == 1) and (height == 1 or row_stride == width)
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    """Whether the channels of each pixel of (N, C, H, W) follow each other, pixels evenly spaced."""
+    _, channels, height, width = tensor.shape
+    _, channel_stride, row_stride, column_stride = tensor.stride()
+    return (channels == 1 or channel_stride == 1) and (
+        height == 1 or width == 1 or row_stride == width * column_stride
+    )
+
+
+def for_kernels(tensor: Tensor) -> Tensor:
+    """The tensor itself where its layout suits the kernels, else a contiguous copy."""
+    if is_planes(tensor):
+        return tensor
+    return tensor if _is_proper_channels_last(tensor) else tensor.contiguous()
+
+
+def alike_for_kernels(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Two tensors of one shape in one layout that suits the kernels, copied only where needed."""
+    if is_planes(a) and is_planes(b):
+        return a, b
+    if _is_proper_channels_last(a) and _is_proper_channels_last(b):
+        return a, b
+    if _is_proper_channels_last(a):
+        return a, b.contiguous(memory_format=torch.channels_last)
+    if _is_proper_channels_last(b):
+        return a.contiguous(memory_format=torch.channels_last), b
+    return a.contiguous(), b.contiguous()
+
+
+def empty_like_layout(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """An uninitialised tensor of another shape in the layout of ``tensor``."""
+    channels_last = not is_planes(tensor)
+    return torch.empty(
+        shape,
+        dtype=tensor.dtype,
+        device=tensor.device,
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+    )
+
+
+def _is_proper_channels_last(tensor: Tensor) -> bool:
+    # A single channel or pixel has both layouts; it is taken for planes.
+    return is_channels_last(tensor) and tensor.shape[1] > 1 and tensor.shape[2:].numel() > 1

@@ -1,0 +1,81 @@
+"""Registration of the raw ops with torch's dispatcher.
+
+A raw op is what ``torch.ops.efficientad_ext.NAME`` names: it checks nothing, knows no gradient, and is
+called by the public function of the same name in :mod:`efficientad_ext.ops`, which does both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from efficientad_ext import _C
+
+_library = torch.library.Library("efficientad_ext", "DEF")
+
+
+class Backend:
+    """The kernels of one kind of device.
+
+    ``Backend(...).NAME(...)`` calls kernel NAME with the number that tells the kernels how to run (see
+    ``context``) in front of the arguments.
+
+    Args:
+        kernels: a module of compiled kernels.
+        context: given a device, the number of threads to use on it, or its current stream.
+    """
+
+    def __init__(self, kernels: Any, context: Callable[[torch.device], int]) -> None:
+        self._kernels = kernels
+        self._context = context
+
+    def has(self, name: str) -> bool:
+        """Whether this backend has a kernel of that name."""
+        return hasattr(self._kernels, name)
+
+    def run(self, name: str, device: torch.device, *arguments: Any) -> None:
+        """Run a kernel on tensors of ``device``."""
+        getattr(self._kernels, name)(self._context(device), *arguments)
+
+    def workspace(self, name: str, device: torch.device, *arguments: Any) -> Tensor | None:
+        """The memory that kernel ``name`` wants to work in, if any."""
+        size = getattr(self._kernels, f"{name}_workspace")(*arguments)
+        return torch.empty(size, dtype=torch.uint8, device=device) if size else None
+
+
+CPU = Backend(_C.cpu, lambda _device: torch.get_num_threads())
+
+
+def cuda_backend() -> Backend:
+    """The CUDA kernels.
+
+    Raises:
+        RuntimeError: if the package was built without them.
+    """
+    if _C.cuda is None:
+        raise RuntimeError(
+            "efficientad_ext was built without CUDA kernels; install a CUDA toolkit and reinstall "
+            "the package from source, or move the tensors to the CPU"
+        )
+    return Backend(_C.cuda, lambda device: torch.cuda.current_stream(device).cuda_stream)
+
+
+def register(
+    schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Register a raw op for CPU, CUDA and fake tensors, and return it.
+
+    Args:
+        schema: the op's name, arguments and results in torch's schema language.
+        implementation: called with a :class:`Backend` and the op's arguments; allocates the results.
+        fake: called with the op's arguments; returns results of the right shape without computing.
+    """
+    name = schema.split("(", 1)[0]
+    _library.define(schema)
+    _library.impl(name, lambda *arguments: implementation(CPU, *arguments), "CPU")
+    _library.impl(name, lambda *arguments: implementation(cuda_backend(), *arguments), "CUDA")
+    torch.library.register_fake(f"efficientad_ext::{name}", fake, lib=_library)
+    return getattr(torch.ops.efficientad_ext, name).default  # type: ignore[no-any-return]

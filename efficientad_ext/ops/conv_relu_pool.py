@@ -1,0 +1,164 @@
+"""Convolution, bias, ReLU and 2x2 average pooling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from efficientad_ext._checks import check_alike, check_feature_maps, needs_gradient
+from efficientad_ext._layout import empty_like_layout, for_kernels
+from efficientad_ext._registry import Backend, register
+from efficientad_ext.reference.conv_relu_pool import conv_relu_pool as reference_conv_relu_pool
+
+
+def _pooled_shape(
+    x: Tensor, weight: Tensor, padding: int, pool_padding: int
+) -> tuple[int, int, int, int]:
+    height, width = (
+        (length + 2 * padding - kernel + 1 + 2 * pool_padding) // 2
+        for length, kernel in zip(x.shape[2:], weight.shape[2:], strict=True)
+    )
+    return x.shape[0], weight.shape[0], height, width
+
+
+def _implementation(
+    backend: Backend,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: int,
+    pool_padding: int,
+) -> Tensor:
+    shape = _pooled_shape(x, weight, padding, pool_padding)
+    if 0 in shape or x.shape[1] == 0:
+        return reference_conv_relu_pool(
+            x, weight, bias, padding=padding, pool_padding=pool_padding
+        )
+    if backend.has("conv_relu_pool"):
+        x = for_kernels(x)
+        output = empty_like_layout(x, shape)
+        bias = None if bias is None else bias.contiguous()
+        backend.run(
+            "conv_relu_pool", x.device, x, weight.contiguous(), bias, padding, pool_padding, output
+        )
+        return output
+    activation = for_kernels(functional.conv2d(x, weight, bias, padding=padding))
+    output = empty_like_layout(activation, shape)
+    backend.run("relu_pool", x.device, activation, pool_padding, output)
+    return output
+
+
+def _fake(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, pool_padding: int
+) -> Tensor:
+    if x.device.type == "cpu":
+        return empty_like_layout(
+            functional.conv2d(x, weight, bias, padding=padding),
+            _pooled_shape(x, weight, padding, pool_padding),
+        )
+    return empty_like_layout(for_kernels(x), _pooled_shape(x, weight, padding, pool_padding))
+
+
+_raw = register(
+    "conv_relu_pool(Tensor x, Tensor weight, Tensor? bias, int padding, int pool_padding) -> Tensor",
+    _implementation,
+    _fake,
+)
+
+
+class _ConvReluPool(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, pool_padding: int
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.padding, ctx.pool_padding = padding, pool_padding
+        return _raw(x, weight, bias, padding, pool_padding)  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(
+        ctx: Any, output_gradient: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        inputs = [
+            None if saved is None else saved.detach().requires_grad_(needed)
+            for saved, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
+        ]
+        with torch.enable_grad():
+            output = reference_conv_relu_pool(
+                *inputs, padding=ctx.padding, pool_padding=ctx.pool_padding
+            )
+        wanted = [value for value in inputs if value is not None and value.requires_grad]
+        gradients = iter(torch.autograd.grad(output, wanted, output_gradient))
+        x, weight, bias = (
+            next(gradients) if value is not None and value.requires_grad else None
+            for value in inputs
+        )
+        return x, weight, bias, None, None
+
+
+def conv_relu_pool(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    padding: int = 0,
+    pool_padding: int = 0,
+) -> Tensor:
+    """Stride-1 convolution, bias, ReLU, and 2x2 average pooling with stride 2.
+
+    The first two stages of a patch description network (EfficientAD, tables 5 and 6), unpadded in
+    anomaly detection and padded in the teacher's distillation. The full-size activation is not kept: a
+    backward pass computes the convolution once more. The gradient can be taken once.
+
+    Args:
+        x: (N, C, H, W), float64, float32, float16 or bfloat16, contiguous or channels-last.
+        weight: (out channels, C, kernel height, kernel width), same type and device.
+        bias: (out channels,), or None.
+        padding: zeros around ``x``, on every side.
+        pool_padding: 0, or 1 for a border of zeros around the activation; they count in the average.
+
+    Returns:
+        (N, out channels, h, w) with h = (H + 2 padding - kernel height + 1 + 2 pool_padding) // 2 and w
+        likewise, in the memory format that torch's convolution gives.
+
+    Raises:
+        TypeError: for other element types, or different ones.
+        ValueError: for shapes that do not fit, tensors on different devices, a negative padding, or an
+            input smaller than the kernel and a pooling window.
+    """
+    check_feature_maps("x", x)
+    check_feature_maps("weight", weight)
+    check_alike("x", x, "weight", weight)
+    if weight.shape[1] != x.shape[1]:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)} for {weight.shape[1]} input channels; "
+            f"x has shape {tuple(x.shape)} and {x.shape[1]} channels"
+        )
+    if bias is not None:
+        check_alike("x", x, "bias", bias)
+        if bias.shape != weight.shape[:1]:
+            raise ValueError(
+                f"bias has shape {tuple(bias.shape)}; expected ({weight.shape[0]},) to fit weight"
+            )
+    if padding < 0 or pool_padding not in (0, 1):
+        raise ValueError(
+            f"padding is {padding} and pool_padding {pool_padding}; expected a padding of at least 0 "
+            "and a pool_padding of 0 or 1"
+        )
+    shape = _pooled_shape(x, weight, padding, pool_padding)
+    if shape[2] < 1 or shape[3] < 1:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, too small for a kernel of {tuple(weight.shape[2:])} with "
+            f"padding {padding} and a 2x2 pooling window"
+        )
+    if needs_gradient(x, weight, bias):
+        return _ConvReluPool.apply(  # type: ignore[no-any-return, no-untyped-call]
+            x, weight, bias, padding, pool_padding
+        )
+    return _raw(x, weight, bias, padding, pool_padding)  # type: ignore[no-any-return]

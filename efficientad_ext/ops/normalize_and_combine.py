@@ -1,0 +1,170 @@
+"""From the local and the global map to the anomaly map and the image score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from efficientad_ext._checks import check_same_feature_maps, check_size, needs_gradient
+from efficientad_ext._geometry import resampling_axes
+from efficientad_ext._registry import Backend, register
+from efficientad_ext.reference.normalize_and_combine import (
+    normalize_and_combine as reference_normalize_and_combine,
+)
+
+_Axis = tuple[float, float]
+
+
+def _implementation(
+    backend: Backend,
+    local_map: Tensor,
+    global_map: Tensor,
+    quantiles: Sequence[float],
+    height: int,
+    width: int,
+    rows: _Axis,
+    columns: _Axis,
+) -> tuple[Tensor, Tensor]:
+    output, score = _fake(local_map, global_map, quantiles, height, width, rows, columns)
+    if output.numel() > 0:
+        backend.run(
+            "normalize_and_combine",
+            local_map.device,
+            local_map.contiguous(),
+            global_map.contiguous(),
+            (quantiles[0], quantiles[1]),
+            (quantiles[2], quantiles[3]),
+            tuple(rows),
+            tuple(columns),
+            output,
+            score,
+        )
+    return output, score
+
+
+def _fake(
+    local_map: Tensor,
+    global_map: Tensor,
+    quantiles: Sequence[float],
+    height: int,
+    width: int,
+    rows: _Axis,
+    columns: _Axis,
+) -> tuple[Tensor, Tensor]:
+    batch = local_map.shape[0]
+    score_type = torch.float64 if local_map.dtype == torch.float64 else torch.float32
+    return (
+        local_map.new_empty((batch, 1, height, width)),
+        local_map.new_empty((batch,), dtype=score_type),
+    )
+
+
+_raw = register(
+    "normalize_and_combine(Tensor local_map, Tensor global_map, float[] quantiles, SymInt height, "
+    "SymInt width, float[] rows, float[] columns) -> (Tensor, Tensor)",
+    _implementation,
+    _fake,
+)
+
+
+class _NormalizeAndCombine(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        local_map: Tensor,
+        global_map: Tensor,
+        quantiles: Sequence[float],
+        size: tuple[int, int],
+        input_size: tuple[int, int],
+        rows: _Axis,
+        columns: _Axis,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(local_map, global_map)
+        ctx.quantiles, ctx.size, ctx.input_size = quantiles, size, input_size
+        return _raw(local_map, global_map, quantiles, *size, rows, columns)  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(
+        ctx: Any, map_gradient: Tensor, score_gradient: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None, None, None]:
+        with torch.enable_grad():
+            maps = [saved.detach().requires_grad_() for saved in ctx.saved_tensors]
+            combined, score = reference_normalize_and_combine(
+                *maps, ctx.quantiles, ctx.size, input_size=ctx.input_size
+            )
+        local_gradient, global_gradient = torch.autograd.grad(
+            (combined, score), maps, (map_gradient, score_gradient.to(score))
+        )
+        return local_gradient, global_gradient, None, None, None, None, None
+
+
+def _check_quantiles(quantiles: Sequence[float] | Tensor) -> tuple[float, ...]:
+    values = tuple(float(value) for value in quantiles)
+    if len(values) != 4 or not all(map(math.isfinite, values)):
+        raise ValueError(
+            f"quantiles is {values}; expected four numbers: local a, local b, global a, global b"
+        )
+    for name, a, b in (("local", *values[:2]), ("global", *values[2:])):
+        if not b > a:
+            raise ValueError(
+                f"the {name} map's quantiles are {a} and {b}; expected the second one to be larger "
+                "(equal quantiles mean that the map was constant over the calibration images)"
+            )
+    return values
+
+
+def normalize_and_combine(
+    local_map: Tensor,
+    global_map: Tensor,
+    quantiles: Sequence[float] | Tensor,
+    size: tuple[int, int],
+    *,
+    input_size: tuple[int, int] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Calibrate both maps, average them, upsample the average, and take the image score.
+
+    EfficientAD, section 3.4: each map is mapped linearly so that its quantile a becomes 0 and its quantile
+    b becomes 0.1; the combined map is their mean. Upsampling is pixel-exact: feature (i, j) lies at pixel
+    (16 + 4i, 16 + 4j) of the network's input, and outside the outermost centres the edge value is kept.
+    The gradient can be taken once.
+
+    Args:
+        local_map: (N, 1, h, w) on the feature grid, float64, float32, float16 or bfloat16.
+        global_map: of the same shape, type and device.
+        quantiles: local a, local b, global a, global b, with a < b. A tensor is copied to the host.
+        size: (height, width) of the resulting map, in pixels.
+        input_size: (height, width) of the network's input where it differs from ``size``; the result is
+            then laid over it edge to edge.
+
+    Returns:
+        The combined map, (N, 1, *size), in the type of the maps, and the image scores, (N,): the maximum
+        of the combined map on the feature grid, float64 for float64 maps, else float32. At ``size``
+        equal to the network's input size that is also the maximum of the returned map. A NaN in the
+        maps gives a NaN score.
+
+    Raises:
+        TypeError: for other element types, or two different ones.
+        ValueError: for other or different shapes, maps without pixels, quantiles that do not ascend, or a
+            size that is not positive.
+    """
+    check_same_feature_maps("local_map", local_map, "global_map", global_map)
+    if local_map.shape[1] != 1 or local_map.shape[2:].numel() == 0:
+        raise ValueError(
+            f"local_map has shape {tuple(local_map.shape)}; expected (N, 1, h, w) with at least one pixel"
+        )
+    values = _check_quantiles(quantiles)
+    size = check_size("size", size)
+    input_size = size if input_size is None else check_size("input_size", input_size)
+    rows, columns = resampling_axes(local_map.shape[-2:], size, "pixel_exact", input_size)
+    if needs_gradient(local_map, global_map):
+        return _NormalizeAndCombine.apply(  # type: ignore[no-any-return, no-untyped-call]
+            local_map, global_map, values, size, input_size, rows, columns
+        )
+    return _raw(local_map, global_map, values, *size, rows, columns)  # type: ignore[no-any-return]

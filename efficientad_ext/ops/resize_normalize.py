@@ -1,0 +1,135 @@
+"""From an image as a camera or a file delivers it to the network's input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from efficientad_ext._checks import check_size, needs_gradient
+from efficientad_ext._preprocessing import (
+    IMAGENET_DEVIATION,
+    IMAGENET_MEAN,
+    WHITE,
+    channels_first,
+)
+from efficientad_ext._registry import Backend, register
+from efficientad_ext.reference.resize_normalize import (
+    resize_normalize as reference_resize_normalize,
+)
+
+_SCALES = {torch.uint8: 1 / 255, torch.uint16: 1 / 65535}
+
+
+def _implementation(
+    backend: Backend,
+    image: Tensor,
+    height: int,
+    width: int,
+    mean: Sequence[float],
+    deviation: Sequence[float],
+    background: Sequence[float],
+) -> Tensor:
+    output = _fake(image, height, width, mean, deviation, background)
+    if output.numel() > 0:
+        scale = _SCALES.get(image.dtype, 1.0)
+        backend.run(
+            "resize_normalize", image.device, image, scale, mean, deviation, background, output
+        )
+    return output
+
+
+def _fake(
+    image: Tensor,
+    height: int,
+    width: int,
+    mean: Sequence[float],
+    deviation: Sequence[float],
+    background: Sequence[float],
+) -> Tensor:
+    result_type = torch.float64 if image.dtype == torch.float64 else torch.float32
+    return image.new_empty((image.shape[0], 3, height, width), dtype=result_type)
+
+
+_raw = register(
+    "resize_normalize(Tensor image, SymInt height, SymInt width, float[] mean, float[] deviation, "
+    "float[] background) -> Tensor",
+    _implementation,
+    _fake,
+)
+
+
+class _ResizeNormalize(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, image: Tensor, size: tuple[int, int], constants: tuple[tuple[float, ...], ...]
+    ) -> Tensor:
+        ctx.save_for_backward(image)
+        ctx.size, ctx.constants = size, constants
+        return _raw(image, *size, *constants)  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (image,) = ctx.saved_tensors
+        mean, deviation, background = ctx.constants
+        with torch.enable_grad():
+            image = image.detach().requires_grad_()
+            output = reference_resize_normalize(
+                image, ctx.size, mean=mean, deviation=deviation, background=background
+            )
+        return torch.autograd.grad(output, image, gradient)[0], None, None
+
+
+def _colour(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    colour = tuple(float(value) for value in values)
+    if len(colour) != 3:
+        raise ValueError(f"{name} is {colour}; expected three numbers: red, green, blue")
+    return colour
+
+
+def resize_normalize(
+    image: Tensor,
+    size: tuple[int, int],
+    *,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    deviation: Sequence[float] = IMAGENET_DEVIATION,
+    background: Sequence[float] = WHITE,
+) -> Tensor:
+    """Antialiased bilinear resize and normalisation of images to the network's input.
+
+    The one preprocessing of training, calibration and detection (EfficientAD, appendix). Nothing is
+    rounded on the way: integers are scaled to [0, 1], 16 bit by 65535. One channel is repeated to three;
+    four channels are red, green, blue and alpha, composited on ``background`` before the resize. The
+    filter is a triangle as wide as the scale, as in Pillow and in torch's ``antialias=True``. For a
+    floating image the gradient can be taken once.
+
+    Args:
+        image: uint8 or uint16, (H, W), (H, W, C) or (N, H, W, C); or a floating type with values in
+            [0, 1], (C, H, W) or (N, C, H, W). C is 1, 3 or 4. Any strides.
+        size: (height, width) of the result.
+        mean: subtracted from the channels, in [0, 1]; ImageNet's by default.
+        deviation: what the channels are divided by then.
+        background: red, green and blue in [0, 1] behind transparent pixels; white by default.
+
+    Returns:
+        (N, 3, *size), N being 1 for a single image: float64 for a float64 image, else float32.
+
+    Raises:
+        TypeError: for another element type.
+        ValueError: for another shape, an image without pixels, or a size that is not positive.
+    """
+    pixels = channels_first(image)
+    size = check_size("size", size)
+    constants = (
+        _colour("mean", mean),
+        _colour("deviation", deviation),
+        _colour("background", background),
+    )
+    if needs_gradient(pixels):
+        return _ResizeNormalize.apply(pixels, size, constants)  # type: ignore[no-any-return, no-untyped-call]
+    return _raw(pixels, *size, *constants)  # type: ignore[no-any-return]

@@ -1,0 +1,23 @@
+"""The ops of :mod:`efficientad_ext.ops` in plain torch: slow, simple, and what the kernels are tested against.
+
+Each function has the arguments and the result of the op of the same name, works on every device and
+in every floating type, and computes in the type it is given: pass float64 for a reference value.
+"""
+
+from efficientad_ext.reference.conv_relu_pool import conv_relu_pool
+from efficientad_ext.reference.hard_feature_loss import hard_feature_loss
+from efficientad_ext.reference.normalize_and_combine import normalize_and_combine
+from efficientad_ext.reference.quantiles import quantiles
+from efficientad_ext.reference.resize_normalize import resize_normalize
+from efficientad_ext.reference.squared_difference_map import squared_difference_map
+from efficientad_ext.reference.upsample_bilinear import upsample_bilinear
+
+__all__ = [
+    "conv_relu_pool",
+    "hard_feature_loss",
+    "normalize_and_combine",
+    "quantiles",
+    "resize_normalize",
+    "squared_difference_map",
+    "upsample_bilinear",
+]
