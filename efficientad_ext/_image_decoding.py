@@ -24,7 +24,7 @@ def decode(data: bytes) -> Pixels:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
-        raise ImportError("Reading image files needs Pillow; run: pip install pillow") from error
+        raise ImportError("reading image files needs Pillow; run: pip install pillow") from error
     try:
         image: Any = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
@@ -85,19 +85,19 @@ def _decode_tiff(data: bytes) -> Pixels:
     try:
         import tifffile
     except ImportError as error:
-        raise ImportError("Reading this TIFF needs tifffile; run: pip install tifffile") from error
+        raise ImportError("reading this TIFF needs tifffile; run: pip install tifffile") from error
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages.first
         photometric = page.photometric.name
         if photometric not in ("MINISWHITE", "MINISBLACK", "RGB"):
-            raise ValueError(f"its colour space {photometric} is not supported; save it as RGB.")
+            raise ValueError(f"its colour space {photometric} is not supported; save it as RGB")
         pixels = _as_stored_range(page.asarray())
         if photometric == "MINISWHITE":
             pixels = np.iinfo(pixels.dtype).max - pixels
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, -1)
         elif page.axes not in ("YX", "YXS"):
-            raise ValueError(f"its axes are {page.axes}; expected a single two-dimensional image.")
+            raise ValueError(f"its axes are {page.axes}; expected a single two-dimensional image")
         tag = page.tags.get(_ORIENTATION)
         orientation = 1 if tag is None else int(tag.value)
     return _oriented(_with_colour_and_alpha(pixels), orientation)
@@ -111,12 +111,12 @@ def _as_stored_range(pixels: Pixels) -> Pixels:
         if not (pixels.min() >= 0 and pixels.max() <= 1):  # false for NaN, too
             raise ValueError(
                 f"its floating values reach from {pixels.min():g} to {pixels.max():g}; expected "
-                "[0, 1] without NaN."
+                "[0, 1] without NaN"
             )
         return np.rint(pixels.astype(np.float64) * 65535).astype(np.uint16)
     raise ValueError(
         f"its pixels are {pixels.dtype}; expected 8 or 16 bits without sign, or floating values "
-        "in [0, 1]."
+        "in [0, 1]"
     )
 
 
@@ -129,7 +129,7 @@ def _with_colour_and_alpha(pixels: Pixels) -> Pixels:
         return pixels[..., [0, 0, 0, 1]]
     if pixels.shape[-1] in (3, 4):
         return pixels
-    raise ValueError(f"it has {pixels.shape[-1]} channels; expected 1 to 4.")
+    raise ValueError(f"it has {pixels.shape[-1]} channels; expected 1 to 4")
 
 
 def _oriented(pixels: Pixels, orientation: int) -> Pixels:

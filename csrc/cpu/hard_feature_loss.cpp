@@ -53,7 +53,7 @@ Status forward(const HardFeatureLoss& problem, const Execution& execution) {
 
   Bracket<Key> bracket;
   if (elements > kSampleSize) {
-    bracket = Sample<Key>(source, elements).bracket(problem.rank, elements);
+    bracket = Sample<Key>(source, elements).bracket(problem.rank);
   }
   Census<Key> census;
   Status status = take_census(source, &bracket, 1, threads, &census);

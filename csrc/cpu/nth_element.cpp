@@ -21,8 +21,4 @@ double nth_element(double* values, std::int64_t count, std::int64_t rank) {
   return select(values, count, rank);
 }
 
-void sort(float* values, std::int64_t count) { std::sort(values, values + count); }
-
-void sort(double* values, std::int64_t count) { std::sort(values, values + count); }
-
 }  // namespace efficientad::cpu

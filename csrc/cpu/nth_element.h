@@ -9,7 +9,4 @@ namespace efficientad::cpu {
 float nth_element(float* values, std::int64_t count, std::int64_t rank);
 double nth_element(double* values, std::int64_t count, std::int64_t rank);
 
-void sort(float* values, std::int64_t count);
-void sort(double* values, std::int64_t count);
-
 }  // namespace efficientad::cpu

@@ -36,33 +36,37 @@ struct Bracket {
 //   visit_slice(run, first, count, visit)               calls visit(vector, valid) on all values of a
 //                                                       slice; `valid` masks the lanes that hold one
 
-// The sorted sample; NaN is left out.
+// A random sample, drawn with replacement; NaN is left out.
 template <class Key>
-struct Sample {
-  Key values[kSampleSize];
-  int count = 0;
-
+class Sample {
+ public:
   template <class Source>
-  explicit Sample(const Source& source, std::int64_t population) {
+  explicit Sample(const Source& source, std::int64_t population) : population_(population) {
     std::uint64_t state = 0x9e3779b97f4a7c15u;
     for (int draw = 0; draw < kSampleSize; ++draw) {
       state = state * 6364136223846793005u + 1442695040888963407u;
-      const Key value = source.value(static_cast<std::int64_t>((state >> 33) % population));
-      if (value == value) values[count++] = value;
+      const auto scaled = static_cast<unsigned __int128>(state) * static_cast<std::uint64_t>(population);
+      const Key value = source.value(static_cast<std::int64_t>(scaled >> 64));
+      if (value == value) values_[count_++] = value;
     }
-    cpu::sort(values, count);
   }
 
   // An interval that holds the element of `rank` with four standard deviations to spare.
-  Bracket<Key> bracket(std::int64_t rank, std::int64_t population) const {
-    const double fraction = (static_cast<double>(rank) + 0.5) / static_cast<double>(population);
-    const double position = fraction * count;
+  Bracket<Key> bracket(std::int64_t rank) {
+    const double fraction = (static_cast<double>(rank) + 0.5) / static_cast<double>(population_);
+    const double position = fraction * count_;
     const double margin = 4 * __builtin_sqrt(position * (1 - fraction)) + 4;
+    const double low = position - margin, high = position + margin;
     Bracket<Key> result;
-    if (position - margin >= 0) result.low = values[static_cast<int>(position - margin)];
-    if (position + margin < count) result.high = values[static_cast<int>(position + margin)];
+    if (low >= 0) result.low = cpu::nth_element(values_, count_, static_cast<int>(low));
+    if (high < count_) result.high = cpu::nth_element(values_, count_, static_cast<int>(high));
     return result;
   }
+
+ private:
+  std::int64_t population_;
+  Key values_[kSampleSize];
+  int count_ = 0;
 };
 
 // What one pass finds out about one bracket.
@@ -123,7 +127,7 @@ Status add_piece(const Source& source, const Pieces& pieces, std::int64_t piece,
       below += is_below;
       inside += is_inside;
       nans += (value != value) & valid;
-      if (keep && any(is_inside)) end = append(end, is_inside, value);
+      if (keep) end = append(end, is_inside, value);
       if (any(is_above)) {
         const Vector<Key> selected = is_above ? value : Vector<Key>{};
         above_sums += __builtin_convertvector(selected, WideSum);

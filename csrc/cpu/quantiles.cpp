@@ -40,12 +40,12 @@ Status run(const OrderStatistics& problem, const Execution& execution) {
   Census<Key> censuses[kMaximumRanks];
   int bracket_count = 0;
   if (problem.count > kSampleSize) {
-    const Sample<Key> sample(source, problem.count);
+    Sample<Key> sample(source, problem.count);
     for (int index = 0; index < problem.rank_count; ++index) {
       // Quantiles are interpolated between neighbours in rank, which share a bracket.
       const bool neighbour = index > 0 && problem.ranks[index] == problem.ranks[index - 1] + 1;
       if (!neighbour) {
-        brackets[bracket_count++] = sample.bracket(problem.ranks[index], problem.count);
+        brackets[bracket_count++] = sample.bracket(problem.ranks[index]);
       }
     }
   } else {

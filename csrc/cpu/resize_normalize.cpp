@@ -29,6 +29,8 @@ class AntialiasedAxis {
         const double height = 1 - (distance < 0 ? -distance : distance);
         return height > 0 ? height : 0.0;
       };
+      // A sample on the filter's very edge has no weight.
+      while (end - first > 1 && triangle(end - 1) == 0) --end;
       double total = 0;
       for (std::int64_t sample = first; sample < end; ++sample) total += triangle(sample);
       first_[index] = first;
@@ -106,7 +108,7 @@ class RowResampler {
         interleaved_(composited_ || (image_.channel_stride == 1 &&
                                      image_.column_stride == image_.channels)),
         colours_(image_.channels == 1 ? 1 : 3),
-        sums_(colours_ * image_.width),
+        sums_(colours_ * image_.width + 1),
         line_(colours_ * image_.width) {}
 
   bool has_memory() const { return sums_.data() != nullptr && line_.data() != nullptr; }
@@ -119,28 +121,26 @@ class RowResampler {
                      row * problem_.output_width;
     // Composited values are in [0, 1] already.
     const double scale = composited_ ? 1.0 : problem_.scale;
-    const std::int64_t pixel_step = interleaved_ ? colours_ : 1;
-    const std::int64_t colour_step = interleaved_ ? 1 : image_.width;
-    for (std::int64_t colour = 0; colour < colours_; ++colour) {
-      const Number* sums = sums_.data() + colour * colour_step;
-      Number factor[3], offset[3];
-      for (int channel = 0; channel < 3; ++channel) {
-        factor[channel] = static_cast<Number>(scale / problem_.deviation[channel]);
-        offset[channel] = static_cast<Number>(-problem_.mean[channel] / problem_.deviation[channel]);
-      }
-      for (std::int64_t column = 0; column < problem_.output_width; ++column) {
-        const Number* weights = columns.weights(column);
-        const Number* first = sums + columns.first(column) * pixel_step;
+    Number factor[3], offset[3];
+    for (int channel = 0; channel < 3; ++channel) {
+      factor[channel] = static_cast<Number>(scale / problem_.deviation[channel]);
+      offset[channel] = static_cast<Number>(-problem_.mean[channel] / problem_.deviation[channel]);
+    }
+    if (interleaved_ && colours_ == 3) {
+      average_pixels(columns, factor, offset, output, output_pixels);
+      return;
+    }
+    for (std::int64_t column = 0; column < problem_.output_width; ++column) {
+      const Number* weights = columns.weights(column);
+      for (std::int64_t colour = 0; colour < colours_; ++colour) {
+        const Number* source = sums_.data() + colour * image_.width + columns.first(column);
         Number average = 0;
         for (std::int64_t tap = 0; tap < columns.count(column); ++tap) {
-          average += weights[tap] * first[tap * pixel_step];
+          average += weights[tap] * source[tap];
         }
-        if (colours_ == 1) {
-          for (int channel = 0; channel < 3; ++channel) {
-            output[channel * output_pixels + column] = average * factor[channel] + offset[channel];
-          }
-        } else {
-          output[colour * output_pixels + column] = average * factor[colour] + offset[colour];
+        const std::int64_t last = colours_ == 1 ? 2 : colour;
+        for (std::int64_t channel = colour; channel <= last; ++channel) {
+          output[channel * output_pixels + column] = average * factor[channel] + offset[channel];
         }
       }
     }
@@ -150,7 +150,7 @@ class RowResampler {
   void average_rows(std::int64_t image, std::int64_t first, std::int64_t count,
                     const Number* weights) {
     Number* sums = sums_.data();
-    for (std::int64_t index = 0; index < colours_ * image_.width; ++index) sums[index] = 0;
+    for (std::int64_t index = 0; index <= colours_ * image_.width; ++index) sums[index] = 0;
     for (std::int64_t tap = 0; tap < count; ++tap) {
       const Stored* row = static_cast<const Stored*>(image_.data) + image * image_.batch_stride +
                           (first + tap) * image_.row_stride;
@@ -164,6 +164,29 @@ class RowResampler {
         for (std::int64_t colour = 0; colour < colours_; ++colour) {
           add_weighted(plane(row, colour), image_.width, weight, sums + colour * image_.width);
         }
+      }
+    }
+  }
+
+  // The horizontal average of interleaved colours: red, green and blue of a pixel, and the red of the
+  // next one, in a vector of four.
+  void average_pixels(const AntialiasedAxis<Number>& columns, const Number* factor,
+                      const Number* offset, Number* output, std::int64_t output_pixels) {
+    using Pixel = typename VectorType<Number, 4 * static_cast<int>(sizeof(Number))>::type;
+    const Pixel factors = {factor[0], factor[1], factor[2], Number{0}};
+    const Pixel offsets = {offset[0], offset[1], offset[2], Number{0}};
+    for (std::int64_t column = 0; column < problem_.output_width; ++column) {
+      const Number* weights = columns.weights(column);
+      const Number* source = sums_.data() + 3 * columns.first(column);
+      Pixel average = {};
+      for (std::int64_t tap = 0; tap < columns.count(column); ++tap) {
+        Pixel pixel;
+        std::memcpy(&pixel, source + 3 * tap, sizeof(pixel));
+        average += weights[tap] * pixel;
+      }
+      average = average * factors + offsets;
+      for (int channel = 0; channel < 3; ++channel) {
+        output[channel * output_pixels + column] = average[channel];
       }
     }
   }

@@ -177,9 +177,13 @@ inline Vector<Element> every_other_lane(Vector<Element> first, Vector<Element> s
 
 template <class Element>
 inline Element sum_of_lanes(Vector<Element> value) {
-  Element sum = value[0];
-  for (int lane = 1; lane < kLanes<Element>; ++lane) sum += value[lane];
-  return sum;
+  // Halves are folded onto each other.
+  for (int width = kLanes<Element> / 2; width > 0; width /= 2) {
+    Mask<Element> lanes;
+    for (int lane = 0; lane < kLanes<Element>; ++lane) lanes[lane] = lane ^ width;
+    value += __builtin_shuffle(value, lanes);
+  }
+  return value[0];
 }
 
 inline bool any(Mask<float> mask) {
@@ -204,6 +208,7 @@ inline float* append(float* destination, Mask<float> mask, Vector<float> value) 
   store(destination, _mm512_maskz_compress_ps(selected, value));
   return destination + __builtin_popcount(selected);
 #else
+  if (!any(mask)) return destination;
   for (int lane = 0; lane < kLanes<float>; ++lane) {
     if (mask[lane]) *destination++ = value[lane];
   }
@@ -212,6 +217,7 @@ inline float* append(float* destination, Mask<float> mask, Vector<float> value) 
 }
 
 inline double* append(double* destination, Mask<double> mask, Vector<double> value) {
+  if (!any(mask)) return destination;
   for (int lane = 0; lane < kLanes<double>; ++lane) {
     if (mask[lane]) *destination++ = value[lane];
   }

@@ -2,14 +2,17 @@
 
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
+#include "cpu/runs.h"
 #include "cpu/scalar_dispatch.h"
 #include "cpu/simd.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {
 
-// Pixels whose sums stay in registers while the channels pass by.
-constexpr int kVectorsPerTile = 8;
+// Pixels of one tile: their sums stay in the first-level cache while the channels pass by, and each channel
+// is read in a run long enough for the hardware to fetch ahead.
+constexpr std::int64_t kTilePixels = 1024;
+constexpr int kChannelsAtOnce = 4;
 
 template <class Scalar>
 struct Operands {
@@ -18,42 +21,51 @@ struct Operands {
   Scalar* output;
 };
 
-// Sums over channels for `pixels` consecutive pixels of one image, planes layout.
+// Adds `channels` (at most kChannelsAtOnce) channels to the sums of `pixels` consecutive pixels.
+template <class Scalar>
+inline void add_channels(const SquaredDifferenceMap& problem, const Scalar* a, const Scalar* b,
+                         int channels, std::int64_t pixels, Accumulator<Scalar>* sums) {
+  using Sum = Accumulator<Scalar>;
+  visit_vectors<Sum>(pixels, [&](std::int64_t pixel, std::int64_t count, Mask<Sum>) {
+    Vector<Sum> sum = load(sums + pixel);
+    for (int channel = 0; channel < channels; ++channel) {
+      const Vector<Sum> difference =
+          load_up_to(a + channel * problem.a.channel_stride + pixel, count) -
+          load_up_to(b + channel * problem.b.channel_stride + pixel, count);
+      sum += difference * difference;
+    }
+    store(sums + pixel, sum);
+  });
+}
+
+// The map of `pixels` consecutive pixels of one image, planes layout.
 template <class Scalar>
 void planes_tile(const SquaredDifferenceMap& problem, const Operands<Scalar>& at,
                  std::int64_t pixels) {
   using Sum = Accumulator<Scalar>;
-  const Sum scale = Sum{1} / static_cast<Sum>(problem.a.channels);
-  Vector<Sum> sums[kVectorsPerTile] = {};
-  if (pixels == kVectorsPerTile * kLanes<Sum>) {
-    for (std::int64_t channel = 0; channel < problem.a.channels; ++channel) {
-      const Scalar* a = at.a + channel * problem.a.channel_stride;
-      const Scalar* b = at.b + channel * problem.b.channel_stride;
-      for (int vector = 0; vector < kVectorsPerTile; ++vector) {
-        const Vector<Sum> difference = load(a + vector * kLanes<Sum>) - load(b + vector * kLanes<Sum>);
-        sums[vector] += difference * difference;
-      }
-    }
-    for (int vector = 0; vector < kVectorsPerTile; ++vector) {
-      store(at.output + vector * kLanes<Sum>, sums[vector] * scale);
-    }
-    return;
+  Sum sums[kTilePixels] = {};
+  const std::int64_t channels = problem.a.channels;
+  std::int64_t channel = 0;
+  for (; channel + kChannelsAtOnce <= channels; channel += kChannelsAtOnce) {
+    add_channels(problem, at.a + channel * problem.a.channel_stride,
+                 at.b + channel * problem.b.channel_stride, kChannelsAtOnce, pixels, sums);
   }
-  for (std::int64_t first = 0; first < pixels; first += kLanes<Sum>) {
-    const std::int64_t count = pixels - first < kLanes<Sum> ? pixels - first : kLanes<Sum>;
-    Vector<Sum> sum = {};
-    for (std::int64_t channel = 0; channel < problem.a.channels; ++channel) {
-      const Vector<Sum> difference =
-          load_first(at.a + first + channel * problem.a.channel_stride, count) -
-          load_first(at.b + first + channel * problem.b.channel_stride, count);
-      sum += difference * difference;
-    }
-    store_first(at.output + first, sum * scale, count);
+  if (channel < channels) {
+    add_channels(problem, at.a + channel * problem.a.channel_stride,
+                 at.b + channel * problem.b.channel_stride, static_cast<int>(channels - channel),
+                 pixels, sums);
   }
+  const Sum scale = Sum{1} / static_cast<Sum>(channels);
+  visit_vectors<Sum>(pixels, [&](std::int64_t pixel, std::int64_t count, Mask<Sum>) {
+    store_up_to(at.output + pixel, load(sums + pixel) * scale, count);
+  });
 }
 
+// Where channels were sliced away, the hardware does not see that the next pixel follows after a gap: it is
+// fetched ahead by hand, from `a_step` and `b_step` elements on.
 template <class Scalar>
-Accumulator<Scalar> channels_last_pixel(const Scalar* a, const Scalar* b, std::int64_t channels) {
+Accumulator<Scalar> channels_last_pixel(const Scalar* a, const Scalar* b, std::int64_t channels,
+                                        std::int64_t a_step, std::int64_t b_step) {
   using Sum = Accumulator<Scalar>;
   constexpr int kSums = 4;
   Vector<Sum> sums[kSums] = {};
@@ -61,6 +73,8 @@ Accumulator<Scalar> channels_last_pixel(const Scalar* a, const Scalar* b, std::i
   for (; channel + kSums * kLanes<Sum> <= channels; channel += kSums * kLanes<Sum>) {
     for (int index = 0; index < kSums; ++index) {
       const std::int64_t at = channel + index * kLanes<Sum>;
+      __builtin_prefetch(a + at + a_step);
+      __builtin_prefetch(b + at + b_step);
       const Vector<Sum> difference = load(a + at) - load(b + at);
       sums[index] += difference * difference;
     }
@@ -86,13 +100,11 @@ void run(const SquaredDifferenceMap& problem, const Execution& execution) {
         static_cast<Scalar*>(problem.output) + image * pixels + pixel};
   };
   if (a.is_planes()) {
-    constexpr std::int64_t kTile = kVectorsPerTile * kLanes<Accumulator<Scalar>>;
-    const std::int64_t tiles = (pixels + kTile - 1) / kTile;
+    const std::int64_t tiles = (pixels + kTilePixels - 1) / kTilePixels;
     parallel_ranges(threads, a.batch * tiles, [&](int, std::int64_t begin, std::int64_t end) {
       for (std::int64_t tile = begin; tile < end; ++tile) {
-        const std::int64_t first = tile % tiles * kTile;
-        const std::int64_t count = pixels - first < kTile ? pixels - first : kTile;
-        planes_tile(problem, operands(tile / tiles, first), count);
+        const Range range = part_of(pixels, tile % tiles, tiles);
+        planes_tile(problem, operands(tile / tiles, range.begin), range.end - range.begin);
       }
     });
     return;
@@ -100,7 +112,7 @@ void run(const SquaredDifferenceMap& problem, const Execution& execution) {
   parallel_ranges(threads, a.batch * pixels, [&](int, std::int64_t begin, std::int64_t end) {
     for (std::int64_t pixel = begin; pixel < end; ++pixel) {
       const Operands<Scalar> at = operands(pixel / pixels, pixel % pixels);
-      store_one(at.output, channels_last_pixel(at.a, at.b, a.channels));
+      store_one(at.output, channels_last_pixel(at.a, at.b, a.channels, 2 * a.column_stride, 2 * b.column_stride));
     }
   });
 }

@@ -1,0 +1,24 @@
+#include "cuda/backend.h"
+#include "cuda/kernels.h"
+
+namespace efficientad::cuda {
+
+const Backend& backend() {
+  static constexpr Backend kernels = {
+      conv_relu_pool,
+      nullptr,  // relu_pool: conv_relu_pool does it all
+      squared_difference_map,
+      hard_feature_loss,
+      hard_feature_loss_workspace,
+      hard_feature_loss_gradient,
+      order_statistics,
+      order_statistics_workspace,
+      upsample_bilinear,
+      upsample_bilinear_gradient,
+      normalize_and_combine,
+      resize_normalize,
+  };
+  return kernels;
+}
+
+}  // namespace efficientad::cuda

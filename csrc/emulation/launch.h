@@ -1,0 +1,19 @@
+// Launching kernels on the emulated GPU.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "cuda/launch_shape.h"
+#include "efficientad/execution.h"
+
+namespace efficientad::emulation {
+
+// The orders in which blocks and threads run follow from the seed and the number of launches since.
+// Results must not depend on it.
+void set_seed(std::uint64_t seed);
+
+// Runs the blocks one after the other; a fault, or a shape no GPU accepts, is the status.
+Status run_grid(const cuda::LaunchShape& shape, const std::function<void()>& kernel);
+
+}  // namespace efficientad::emulation

@@ -1,0 +1,295 @@
+"""the model file: everything that detection needs, in one safetensors file with a readable header.
+
+The header's metadata holds, as text: `format` ("efficientad"), `format_version`, `size`,
+`input_size`, `quantiles`, `threshold` and `training` (JSON). The tensors are named
+`teacher.0.weight`, `student.0.weight`, `autoencoder.0.weight`, ..., `teacher_mean` and
+`teacher_deviation`. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import secrets
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from efficientad_ext.architecture import (
+    FEATURE_CHANNELS,
+    SIZES,
+    STUDENT_CHANNELS,
+    Layers,
+    Size,
+    autoencoder_layers,
+    check_input_size,
+    feature_grid,
+    pdn_layers,
+    sequential_state,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT_VERSION = 1
+
+_FORMAT = "efficientad"
+_NETWORKS = ("teacher", "student", "autoencoder")
+_STATISTICS = ("teacher_mean", "teacher_deviation")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained and calibrated EfficientAD model; an instance is always complete and valid.
+
+    Attributes:
+        size: "small" or "medium".
+        input_size: (height, width) in pixels of the networks' input, each at least 128.
+        teacher: float32 parameters of the teacher, by their key in the `torch.nn.Sequential`.
+        student: likewise, of the student (768 output channels).
+        autoencoder: likewise, of the autoencoder.
+        teacher_mean: (384,) float32, mean of each channel of the teacher's output.
+        teacher_deviation: (384,) float32, standard deviation of each channel, positive.
+        quantiles: (local a, local b, global a, global b), with a < b: the values of the local and
+            of the global map that become 0 and 0.1 in the combined map (section 3.4).
+        threshold: an image whose score is greater is anomalous.
+        training: a free-form record of how the model came about, of JSON values.
+
+    Raises:
+        ValueError: a part is missing, of the wrong shape or type, or not finite.
+    """
+
+    size: Size
+    input_size: tuple[int, int]
+    teacher: dict[str, Tensor]
+    student: dict[str, Tensor]
+    autoencoder: dict[str, Tensor]
+    teacher_mean: Tensor
+    teacher_deviation: Tensor
+    quantiles: tuple[float, float, float, float]
+    threshold: float
+    training: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        check_input_size(*self.input_size)
+        for network, layers in model_layers(self.size, self.input_size).items():
+            state = sequential_state(getattr(self, network), layers, f"{network} ({self.size})")
+            for key, parameter in state.items():
+                _check_tensor(f"{key} of the {network}", parameter)
+            object.__setattr__(self, network, state)
+        for name in _STATISTICS:
+            statistic = getattr(self, name)
+            if tuple(statistic.shape) != (FEATURE_CHANNELS,):
+                raise ValueError(
+                    f"{name} has shape {tuple(statistic.shape)}; expected ({FEATURE_CHANNELS},)"
+                )
+            _check_tensor(name, statistic)
+        if not bool((self.teacher_deviation > 0).all()):
+            raise ValueError("teacher_deviation has values that are not positive")
+        if len(self.quantiles) != 4 or not all(map(math.isfinite, self.quantiles)):
+            raise ValueError(f"quantiles is {self.quantiles}; expected four finite numbers")
+        local_a, local_b, global_a, global_b = self.quantiles
+        if local_a >= local_b or global_a >= global_b:
+            raise ValueError(
+                f"quantiles is {self.quantiles}; expected (local a, local b, global a, global b) "
+                "with a < b"
+            )
+        if not math.isfinite(self.threshold):
+            raise ValueError(f"threshold is {self.threshold}; expected a finite number")
+
+
+def model_layers(size: Size, input_size: tuple[int, int]) -> dict[str, Layers]:
+    """The layers of `teacher`, `student` and `autoencoder`, as detection uses them (unpadded)."""
+    return {
+        "teacher": pdn_layers(size, FEATURE_CHANNELS),
+        "student": pdn_layers(size, STUDENT_CHANNELS),
+        "autoencoder": autoencoder_layers(feature_grid(*input_size)),
+    }
+
+
+def save_model(model: Model, path: str | os.PathLike[str]) -> None:
+    """Writes a model file. The same model always gives the same bytes.
+
+    Raises:
+        ValueError: `model.training` cannot be written as JSON.
+        OSError: the file cannot be written, see `write_atomically`.
+    """
+    try:
+        training = json.dumps(model.training, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the training record cannot be written as JSON: {error}") from error
+    tensors = {name: getattr(model, name) for name in _STATISTICS}
+    for network in _NETWORKS:
+        for key, parameter in getattr(model, network).items():
+            tensors[f"{network}.{key}"] = parameter
+    metadata = {
+        "format": _FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "size": model.size,
+        "input_size": f"{model.input_size[0]}x{model.input_size[1]}",
+        "quantiles": " ".join(repr(float(quantile)) for quantile in model.quantiles),
+        "threshold": repr(float(model.threshold)),
+        "training": training,
+    }
+    write_atomically(path, _safetensors_bytes(tensors, metadata))
+
+
+def load_model(path: str | os.PathLike[str]) -> Model:
+    """Reads a model file; its tensors are on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is cut short, is not a model file, was written by a newer version, or
+            holds parameters that do not fit its networks; the message names the file.
+    """
+    path = Path(path)
+    tensors, metadata = _read_safetensors(path)
+    if metadata.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path} is a safetensors file, but not a model of efficientad-ext; "
+            "expected a file that `efficientad train` has written"
+        )
+    version = metadata.get("format_version", "")
+    if not version.isdecimal():
+        raise ValueError(
+            f"{path} is not a usable model: format_version is {version!r}; expected a number"
+        )
+    if int(version) > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} was written by a newer version (format {version}; this one reads up to "
+            f"{FORMAT_VERSION}); upgrade efficientad-ext"
+        )
+    try:
+        return _model_from(tensors, metadata)
+    except KeyError as error:
+        raise ValueError(
+            f"{path} is not a usable model: {error.args[0]} is missing; train it anew"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not a usable model: {error}") from error
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file so that, whatever happens, its path holds the old content or the new one.
+
+    The data goes to a temporary file in the same folder, is flushed to the disk, and then takes
+    the file's name. A symbolic link is followed, not replaced.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        OSError: the file cannot be written, for example because the disk is full; a previous file
+            is unchanged and no temporary file is left.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder of {path} does not exist; create it first")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            kept = "the previous file is unchanged" if target.exists() else "nothing is left of it"
+            reason = error.strerror or str(error)
+            raise OSError(error.errno, f"{path} could not be written, {kept}: {reason}") from error
+        raise
+    _flush_folder(target.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    # Makes the new name survive a power failure; not every system can open a folder.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _check_tensor(name: str, tensor: Tensor) -> None:
+    if tensor.dtype != torch.float32:
+        raise ValueError(f"{name} has type {tensor.dtype}; expected torch.float32")
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name} has values that are NaN or infinite")
+
+
+def _safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    # The safetensors package writes the metadata in random order; here the bytes are repeatable.
+    # Layout: header length (8 bytes, little-endian), header (JSON, padded with spaces to a multiple
+    # of 8 bytes), the tensors' elements (little-endian, row-major) without gaps.
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    parts: list[bytes] = []
+    offset = 0
+    for name, tensor in tensors.items():
+        values = tensor.detach().cpu().contiguous().numpy().astype("<f4", copy=False)
+        parts.append(values.tobytes())
+        end = offset + len(parts[-1])
+        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([struct.pack("<Q", len(text)), text, *parts])
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+    except ImportError as error:
+        raise ImportError(
+            "reading a model file needs the package safetensors; run: pip install safetensors"
+        ) from error
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected a model file")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"the model file {path} does not exist") from error
+    try:
+        tensors = load(data)
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(
+            f"{path} is cut short or is not a safetensors file ({error}); "
+            "copy it again, or train anew"
+        ) from error
+    length = struct.unpack("<Q", data[:8])[0]
+    return tensors, json.loads(data[8 : 8 + length]).get("__metadata__", {})
+
+
+def _model_from(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Model:
+    states: dict[str, dict[str, Tensor]] = {network: {} for network in _NETWORKS}
+    for name, tensor in tensors.items():
+        network, _, key = name.partition(".")
+        if network in states:
+            states[network][key] = tensor
+    size = metadata["size"]
+    if size not in SIZES:
+        raise ValueError(f'size is {size!r}; expected "small" or "medium"')
+    height, width = (int(edge) for edge in metadata["input_size"].split("x"))
+    local_a, local_b, global_a, global_b = map(float, metadata["quantiles"].split())
+    training = json.loads(metadata["training"])
+    if not isinstance(training, dict):
+        raise ValueError(f"training is {training!r}; expected a JSON object")
+    return Model(
+        size=size,
+        input_size=(height, width),
+        teacher=states["teacher"],
+        student=states["student"],
+        autoencoder=states["autoencoder"],
+        teacher_mean=tensors["teacher_mean"],
+        teacher_deviation=tensors["teacher_deviation"],
+        quantiles=(local_a, local_b, global_a, global_b),
+        threshold=float(metadata["threshold"]),
+        training=training,
+    )

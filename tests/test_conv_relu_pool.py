@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from efficientad_ext import ops, reference
+
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
+# (input, weight): odd sizes, kernels of one pixel and oblong ones, outputs of one pixel.
+SHAPES = [
+    ((2, 3, 21, 18), (40, 3, 4, 4)),
+    ((1, 5, 9, 12), (7, 5, 1, 3)),
+    ((3, 1, 6, 6), (1, 1, 3, 3)),
+    ((1, 4, 5, 6), (33, 4, 4, 4)),
+]
+PADDINGS = [(0, 0), (3, 1), (1, 0)]
+
+
+def arguments(shapes, dtype, device):
+    x = torch.randn(shapes[0]).to(dtype)
+    weight = (torch.randn(shapes[1]) / shapes[1][1:].numel() ** 0.5).to(dtype)
+    bias = torch.randn(shapes[1][0]).to(dtype)
+    return x.to(device), weight.to(device), bias.to(device)
+
+
+def sized(shapes):
+    return torch.Size(shapes[0]), torch.Size(shapes[1])
+
+
+@pytest.mark.parametrize("padding", PADDINGS, ids=str)
+@pytest.mark.parametrize("shapes", SHAPES, ids=str)
+def test_matches_reference(backend, dtype, in_layout, shapes, padding, assert_matches):
+    x, weight, bias = arguments(sized(shapes), dtype, backend)
+    x = in_layout(x.cpu()).to(backend)
+    options = {"padding": padding[0], "pool_padding": padding[1]}
+    for b in (bias, None):
+        expected = reference.conv_relu_pool(
+            x.double(), weight.double(), None if b is None else b.double(), **options
+        )
+        actual = ops.conv_relu_pool(x, weight, b, **options)
+        assert actual.dtype == dtype
+        # Two roundings in a short type: torch's convolution, then the average.
+        assert_matches(actual, expected, dtype, factor=2)
+
+
+def test_first_stages_of_a_network(backend, assert_matches):
+    """Shapes as in a PDN-S, on an image of 64 pixels, channels-last weights included."""
+    x, weight, bias = arguments(sized(((1, 3, 64, 64), (128, 3, 4, 4))), torch.float32, backend)
+    last = torch.channels_last
+    expected = reference.conv_relu_pool(x.double(), weight.double(), bias.double())
+    for a, b in ((x, weight), (x.to(memory_format=last), weight.to(memory_format=last))):
+        assert_matches(ops.conv_relu_pool(a, b, bias), expected, torch.float32)
+
+
+def test_nan_passes(backend):
+    x, weight, bias = arguments(sized(SHAPES[0]), torch.float32, backend)
+    x[0, 0, 10, 10] = float("nan")
+    actual = ops.conv_relu_pool(x, weight, bias)
+    expected = reference.conv_relu_pool(x, weight, bias)
+    assert torch.equal(actual.isnan(), expected.isnan())
+    assert actual.isnan().any()
+
+
+@pytest.mark.parametrize("padding", PADDINGS, ids=str)
+def test_gradient(backend, padding):
+    x, weight, bias = arguments(sized(((2, 2, 7, 6), (3, 2, 3, 2))), torch.float64, backend)
+
+    def function(x, weight, bias):
+        return ops.conv_relu_pool(x, weight, bias, padding=padding[0], pool_padding=padding[1])
+
+    inputs = [tensor.requires_grad_() for tensor in (x, weight, bias)]
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradcheck(lambda x, w: function(x, w, None), inputs[:2])
+    frozen = weight.detach()
+    assert torch.autograd.gradcheck(lambda x, b: function(x, frozen, b), (x, bias))
+
+
+def test_empty_batch(backend):
+    x, weight, bias = arguments(sized(SHAPES[0]), torch.float32, backend)
+    assert ops.conv_relu_pool(x[:0], weight, bias).shape == (0, 40, 9, 7)
+
+
+def test_fake_tensors(in_layout):
+    x, weight, bias = arguments(sized(SHAPES[0]), torch.float32, "cpu")
+    torch.library.opcheck(
+        torch.ops.efficientad_ext.conv_relu_pool.default,
+        (in_layout(x), weight, bias, 3, 1),
+        test_utils=("test_schema", "test_faketensor"),
+    )
+
+
+X, WEIGHT, BIAS = torch.zeros(1, 3, 8, 8), torch.zeros(4, 3, 4, 4), torch.zeros(4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "sentence"),
+    [
+        ((X, torch.zeros(4, 2, 4, 4), BIAS), {}, ValueError, "for 2 input channels"),
+        ((X, WEIGHT, torch.zeros(3)), {}, ValueError, r"expected \(4,\)"),
+        ((X, WEIGHT.half(), BIAS), {}, TypeError, "the same type"),
+        ((X, WEIGHT, BIAS), {"padding": -1}, ValueError, "padding of at least 0"),
+        ((X, WEIGHT, BIAS), {"pool_padding": 2}, ValueError, "pool_padding of 0 or 1"),
+        ((torch.zeros(1, 3, 4, 8), WEIGHT, BIAS), {}, ValueError, "too small for a kernel"),
+    ],
+)
+def test_bad_input(arguments, options, error, sentence):
+    with pytest.raises(error, match=sentence):
+        ops.conv_relu_pool(*arguments, **options)

@@ -1,0 +1,334 @@
+"""Model files: what is saved is what is loaded, and nothing is ever lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import math
+import os
+import re
+import struct
+from pathlib import Path
+
+import pytest
+import safetensors
+import torch
+from safetensors.torch import save_file
+
+from efficientad_ext import model_file
+from efficientad_ext.architecture import parameter_shapes
+from efficientad_ext.model_file import (
+    FORMAT_VERSION,
+    Model,
+    load_model,
+    model_layers,
+    save_model,
+    write_atomically,
+)
+
+INPUT_SIZE = (128, 160)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    states = {
+        network: {key: torch.randn(shape) for key, shape in parameter_shapes(layers).items()}
+        for network, layers in model_layers("small", INPUT_SIZE).items()
+    }
+    return Model(
+        size="small",
+        input_size=INPUT_SIZE,
+        teacher=states["teacher"],
+        student=states["student"],
+        autoencoder=states["autoencoder"],
+        teacher_mean=torch.randn(384),
+        teacher_deviation=torch.rand(384) + 0.1,
+        quantiles=(0.1, 0.1 + 0.2, 1e-7, math.pi),
+        threshold=0.1 + 1e-16,
+        training={"seed": 3, "steps": 70000, "teacher": "Büro/teacher.pth", "losses": [0.1, None]},
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(model, path)
+    return path
+
+
+def rewritten(saved, path, **changes):
+    """The saved model with other metadata; None removes an entry."""
+    with safetensors.safe_open(saved, "pt") as file:
+        metadata = {**file.metadata(), **changes}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, {key: value for key, value in metadata.items() if value is not None})
+    return path
+
+
+def test_what_is_saved_is_loaded(model, saved):
+    loaded = load_model(saved)
+    for field in dataclasses.fields(Model):
+        before, after = getattr(model, field.name), getattr(loaded, field.name)
+        if isinstance(before, torch.Tensor):
+            assert torch.equal(before, after), field.name
+        elif field.name in ("teacher", "student", "autoencoder"):
+            assert list(before) == list(after)
+            assert all(torch.equal(before[key], after[key]) for key in before)
+        else:
+            assert before == after, field.name
+            assert type(before) is type(after), field.name
+
+
+def test_same_model_same_bytes(model, saved, tmp_path):
+    save_model(load_model(saved), tmp_path / "again")
+    reordered = dataclasses.replace(
+        model,
+        student=dict(reversed(model.student.items())),
+        training=dict(reversed(model.training.items())),
+    )
+    save_model(reordered, tmp_path / "reordered")
+    assert (tmp_path / "again").read_bytes() == saved.read_bytes()
+    assert (tmp_path / "reordered").read_bytes() == saved.read_bytes()
+
+
+def test_header_is_readable_and_first(saved):
+    data = saved.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    assert length % 8 == 0
+    header = json.loads(data[8 : 8 + length])
+    assert next(iter(header)) == "__metadata__"
+    metadata = header["__metadata__"]
+    assert metadata["format"] == "efficientad"
+    assert metadata["format_version"] == str(FORMAT_VERSION)
+    assert metadata["size"] == "small"
+    assert metadata["input_size"] == "128x160"
+    assert metadata["quantiles"] == f"0.1 0.30000000000000004 1e-07 {math.pi!r}"
+    assert json.loads(metadata["training"])["steps"] == 70000
+
+
+def test_channels_last_and_sliced_parameters_are_saved_as_they_read(model, tmp_path):
+    laid_out = {
+        key: value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+        for key, value in model.student.items()
+    }
+    wide = torch.randn(768)
+    save_model(
+        dataclasses.replace(model, student=laid_out, teacher_mean=wide[::2]), tmp_path / "model"
+    )
+    loaded = load_model(tmp_path / "model")
+    assert all(torch.equal(loaded.student[key], model.student[key]) for key in model.student)
+    assert torch.equal(loaded.teacher_mean, wide[::2])
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent.safetensors does not exist"):
+        load_model(tmp_path / "absent.safetensors")
+
+
+def test_folder_instead_of_a_file(tmp_path):
+    with pytest.raises(ValueError, match="is a folder; expected a model file"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("part", [0.0, 1e-7, 1e-5, 0.5, 0.999999])
+def test_truncated_file(saved, tmp_path, part):
+    data = saved.read_bytes()
+    path = tmp_path / "half.safetensors"
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(ValueError, match=r"half.safetensors is cut short or is not a safetensors"):
+        load_model(path)
+
+
+def value_error_of(path) -> str:
+    try:
+        load_model(path)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_damaged_header_never_escapes_as_another_error(saved, tmp_path):
+    data = saved.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    path = tmp_path / "damaged.safetensors"
+    for position in torch.randint(0, 8 + length, (20,)).tolist():
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << int(torch.randint(0, 7, ()))
+        path.write_bytes(damaged)
+        # Without an error, the damage has left a model: with another digit, for example.
+        assert re.fullmatch(r"|.*damaged\.safetensors.*", value_error_of(path), re.DOTALL)
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x80\x04\x95pickle", os.urandom(4096)])
+def test_foreign_bytes(tmp_path, content):
+    path = tmp_path / "foreign.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"foreign.safetensors"):
+        load_model(path)
+
+
+def test_other_safetensors_file(tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file({"a": torch.ones(2)}, path)
+    with pytest.raises(ValueError, match=r"other.safetensors .* not a model of efficientad-ext"):
+        load_model(path)
+
+
+def test_newer_version(saved, tmp_path):
+    path = rewritten(saved, tmp_path / "new", format_version=str(FORMAT_VERSION + 1))
+    with pytest.raises(
+        ValueError,
+        match=rf"newer version \(format {FORMAT_VERSION + 1}; this one reads up to "
+        rf"{FORMAT_VERSION}\); upgrade efficientad-ext",
+    ):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": "one"}, "format_version is 'one'"),
+        ({"format_version": None}, "format_version is ''"),
+        ({"threshold": None}, "threshold is missing"),
+        ({"size": "large"}, "size is 'large'"),
+        ({"size": "medium"}, "are not those of the teacher"),
+        ({"input_size": "64x64"}, "64x64 pixels; expected at least 128x128"),
+        ({"input_size": "large"}, "invalid literal"),
+        ({"quantiles": "0.1 0.2 0.3"}, "not enough values"),
+        ({"quantiles": "0.1 0.2 0.3 nan"}, "expected four finite numbers"),
+        ({"quantiles": "0.1 0.2 0.3 0.3"}, "with a < b"),
+        ({"threshold": "inf"}, "threshold is inf"),
+        ({"training": "[]"}, "expected a JSON object"),
+    ],
+)
+def test_unusable_metadata(saved, tmp_path, change, message):
+    path = rewritten(saved, tmp_path / "unusable", **change)
+    with pytest.raises(ValueError, match=f"unusable is not a usable model: .*{message}"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"teacher": {}}, r"teacher \(small\): 0.weight is missing"),
+        ({"teacher_mean": torch.zeros(3)}, r"teacher_mean has shape \(3,\); expected \(384,\)"),
+        ({"teacher_mean": torch.zeros(384).double()}, "teacher_mean has type torch.float64"),
+        ({"teacher_mean": torch.full((384,), math.nan)}, "teacher_mean has values that are NaN"),
+        ({"teacher_deviation": torch.zeros(384)}, "not positive"),
+        ({"input_size": (100, 256)}, "100x256 pixels"),
+        ({"quantiles": (0.2, 0.1, 0.0, 1.0)}, "with a < b"),
+        ({"threshold": math.nan}, "threshold is nan"),
+    ],
+)
+def test_model_checks_itself(model, change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(model, **change)
+
+
+def test_model_with_a_nan_weight_is_refused(model):
+    student = {key: value.clone() for key, value in model.student.items()}
+    student["3.weight"][5, 4, 3, 2] = math.nan
+    with pytest.raises(ValueError, match=r"3.weight of the student has values that are NaN"):
+        dataclasses.replace(model, student=student)
+
+
+@pytest.mark.parametrize("training", [{"loss": math.nan}, {"path": object()}])
+def test_training_record_that_is_not_json(model, tmp_path, training):
+    with pytest.raises(ValueError, match="training record cannot be written as JSON"):
+        save_model(dataclasses.replace(model, training=training), tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("previous", [b"the previous model", None], ids=["previous", "first"])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_full_disk_loses_nothing(model, tmp_path, monkeypatch, step, previous):
+    path = tmp_path / "model.safetensors"
+    if previous is not None:
+        path.write_bytes(previous)
+
+    def no_space(*_arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(model_file.os, step, no_space)
+    with pytest.raises(
+        OSError, match=r"model.safetensors could not be written, .*No space"
+    ) as info:
+        save_model(model, path)
+    assert info.value.errno == errno.ENOSPC
+    kept = [path] if previous is not None else []
+    assert list(tmp_path.iterdir()) == kept
+    assert all(file.read_bytes() == previous for file in kept)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_disk_that_fills_while_writing(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    real_open = Path.open
+
+    def open_full(file, mode):
+        if mode != "xb":
+            return real_open(file, mode)
+        real_open(file, mode).close()
+        return real_open(Path("/dev/full"), "wb")
+
+    monkeypatch.setattr(Path, "open", open_full)
+    with pytest.raises(OSError, match="the previous file is unchanged: No space"):
+        write_atomically(path, b"x" * 100_000)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"old"
+
+
+def test_interruption_while_saving_loses_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def interrupt(_descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model_file.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"old"
+
+
+def test_write_atomically_flushes_before_it_renames(tmp_path, monkeypatch):
+    calls = []
+    real_fsync, real_replace = os.fsync, os.replace
+
+    def fsync(descriptor):
+        calls.append("fsync")
+        real_fsync(descriptor)
+
+    def replace(source, target):
+        calls.append("replace")
+        assert Path(source).parent == Path(target).parent
+        assert Path(source).read_bytes() == b"new"
+        real_replace(source, target)
+
+    monkeypatch.setattr(model_file.os, "fsync", fsync)
+    monkeypatch.setattr(model_file.os, "replace", replace)
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    write_atomically(path, b"new")
+    assert calls[:2] == ["fsync", "replace"]
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_atomically_keeps_a_link_and_the_usual_permissions(tmp_path):
+    target, link, plain = tmp_path / "target", tmp_path / "link", tmp_path / "plain"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    plain.write_bytes(b"")
+    assert target.stat().st_mode == plain.stat().st_mode
+
+
+def test_write_atomically_into_a_missing_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent/file does not exist; create it first"):
+        write_atomically(tmp_path / "absent" / "file", b"data")
