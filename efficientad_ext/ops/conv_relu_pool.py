@@ -7,13 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from efficientad_ext._checks import check_alike, check_feature_maps, needs_gradient
 from efficientad_ext._layout import empty_like_layout, for_kernels
 from efficientad_ext._registry import Backend, register
-from efficientad_ext.reference.conv_relu_pool import conv_relu_pool as reference_conv_relu_pool
 
 
 def _pooled_shape(
@@ -35,21 +33,15 @@ def _implementation(
     pool_padding: int,
 ) -> Tensor:
     shape = _pooled_shape(x, weight, padding, pool_padding)
-    if 0 in shape or x.shape[1] == 0:
-        return reference_conv_relu_pool(
-            x, weight, bias, padding=padding, pool_padding=pool_padding
-        )
-    if backend.has("conv_relu_pool"):
-        x = for_kernels(x)
-        output = empty_like_layout(x, shape)
-        bias = None if bias is None else bias.contiguous()
-        backend.run(
-            "conv_relu_pool", x.device, x, weight.contiguous(), bias, padding, pool_padding, output
-        )
-        return output
-    activation = for_kernels(functional.conv2d(x, weight, bias, padding=padding))
-    output = empty_like_layout(activation, shape)
-    backend.run("relu_pool", x.device, activation, pool_padding, output)
+    if not backend.has("conv_relu_pool") or 0 in shape or x.shape[1] == 0:
+        activation = functional.conv2d(x, weight, bias, padding=padding)
+        return _relu_pool_implementation(backend, activation, pool_padding)
+    x = for_kernels(x)
+    output = empty_like_layout(x, shape)
+    bias = None if bias is None else bias.contiguous()
+    backend.run(
+        "conv_relu_pool", x.device, x, weight.contiguous(), bias, padding, pool_padding, output
+    )
     return output
 
 
@@ -57,11 +49,24 @@ def _fake(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, pool_padding: int
 ) -> Tensor:
     if x.device.type == "cpu":
-        return empty_like_layout(
-            functional.conv2d(x, weight, bias, padding=padding),
-            _pooled_shape(x, weight, padding, pool_padding),
-        )
+        activation = functional.conv2d(x, weight, bias, padding=padding)
+        return _relu_pool_fake(activation, pool_padding)
     return empty_like_layout(for_kernels(x), _pooled_shape(x, weight, padding, pool_padding))
+
+
+def _relu_pool_implementation(backend: Backend, activation: Tensor, pool_padding: int) -> Tensor:
+    if not backend.has("relu_pool"):
+        return functional.avg_pool2d(functional.relu(activation), 2, 2, pool_padding)
+    activation = for_kernels(activation)
+    output = _relu_pool_fake(activation, pool_padding)
+    if output.numel() > 0:
+        backend.run("relu_pool", activation.device, activation, pool_padding, output)
+    return output
+
+
+def _relu_pool_fake(activation: Tensor, pool_padding: int) -> Tensor:
+    height, width = ((length + 2 * pool_padding) // 2 for length in activation.shape[2:])
+    return empty_like_layout(for_kernels(activation), (*activation.shape[:2], height, width))
 
 
 _raw = register(
@@ -69,37 +74,30 @@ _raw = register(
     _implementation,
     _fake,
 )
+_raw_relu_pool = register(
+    "relu_pool(Tensor activation, int pool_padding) -> Tensor",
+    _relu_pool_implementation,
+    _relu_pool_fake,
+)
 
 
-class _ConvReluPool(Function):
+class _ReluPool(Function):
+    """The second half of the op for training, where the activation has to be kept anyway."""
+
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, pool_padding: int
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight, bias)
-        ctx.padding, ctx.pool_padding = padding, pool_padding
-        return _raw(x, weight, bias, padding, pool_padding)  # type: ignore[no-any-return]
+    def forward(ctx: Any, activation: Tensor, pool_padding: int) -> Tensor:
+        ctx.save_for_backward(activation)
+        ctx.pool_padding = pool_padding
+        return _raw_relu_pool(activation, pool_padding)  # type: ignore[no-any-return]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(
-        ctx: Any, output_gradient: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
-        inputs = [
-            None if saved is None else saved.detach().requires_grad_(needed)
-            for saved, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
-        ]
-        with torch.enable_grad():
-            output = reference_conv_relu_pool(
-                *inputs, padding=ctx.padding, pool_padding=ctx.pool_padding
-            )
-        wanted = [value for value in inputs if value is not None and value.requires_grad]
-        gradients = iter(torch.autograd.grad(output, wanted, output_gradient))
-        x, weight, bias = (
-            next(gradients) if value is not None and value.requires_grad else None
-            for value in inputs
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
+        (activation,) = ctx.saved_tensors
+        padding = [ctx.pool_padding, ctx.pool_padding]
+        spread = torch.ops.aten.avg_pool2d_backward(
+            output_gradient, activation, [2, 2], [2, 2], padding, False, True, None
         )
-        return x, weight, bias, None, None
+        return torch.ops.aten.threshold_backward(spread, activation, 0), None
 
 
 def conv_relu_pool(
@@ -113,8 +111,9 @@ def conv_relu_pool(
     """Stride-1 convolution, bias, ReLU, and 2x2 average pooling with stride 2.
 
     The first two stages of a patch description network (EfficientAD, tables 5 and 6), unpadded in
-    anomaly detection and padded in the teacher's distillation. The full-size activation is not kept: a
-    backward pass computes the convolution once more. The gradient can be taken once.
+    anomaly detection and padded in the teacher's distillation. Without gradients, the activation of
+    full size need not be written (the CUDA kernel does not); with gradients it is kept for the backward
+    pass, and torch's convolution computes it.
 
     Args:
         x: (N, C, H, W), float64, float32, float16 or bfloat16, contiguous or channels-last.
@@ -158,7 +157,6 @@ def conv_relu_pool(
             f"padding {padding} and a 2x2 pooling window"
         )
     if needs_gradient(x, weight, bias):
-        return _ConvReluPool.apply(  # type: ignore[no-any-return, no-untyped-call]
-            x, weight, bias, padding, pool_padding
-        )
+        activation = functional.conv2d(x, weight, bias, padding=padding)
+        return _ReluPool.apply(activation, pool_padding)  # type: ignore[no-any-return, no-untyped-call]
     return _raw(x, weight, bias, padding, pool_padding)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-// The part of conv_relu_pool that is not the convolution.
+// The part of conv_relu_pool that is not the convolution: on a CPU, torch convolves.
 
 #include "cpu/buffer.h"
 #include "cpu/kernels.h"

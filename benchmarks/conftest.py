@@ -1,0 +1,169 @@
+"""Interleaved comparisons of the package with what a user would pick instead, under pytest-benchmark."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from efficientad_ext import _C, build_config
+
+
+def _sibling(name: str) -> Any:
+    """A module of this folder, which is not a package and on no import path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+gate = _sibling("gate")
+
+# A run that is too slow is repeated: on a shared machine a neighbour may be the reason.
+ATTEMPTS = 3
+SECONDS_PER_ATTEMPT = 1.5
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-expected",
+        action="store_true",
+        help="write the measured ratios to benchmarks/expected.json instead of judging them",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "device" in metafunc.fixturenames:
+        devices = ["cpu"]
+        if _C.cuda is not None and torch.cuda.is_available():
+            devices.append("cuda")
+        metafunc.parametrize("device", devices, scope="session", indirect=True)
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    torch.manual_seed(0)
+    return torch.device(request.param)
+
+
+@dataclass
+class Results:
+    """The ratios of this session by device and name, and what is to be said about them."""
+
+    ratios: dict[tuple[str, str], float]
+    floors: dict[tuple[str, str], float | None]
+    remarks: list[str]
+
+
+RESULTS = Results({}, {}, [])
+
+
+def _median_of_other(
+    benchmark: Any, ours: Callable[[], object], other: Callable[[], object]
+) -> float:
+    """Time both in turn: `other` before each round, `ours` as the benchmark; seconds of `other`."""
+    ours()
+    other()
+    started = time.perf_counter()
+    ours()
+    other()
+    rounds = int(SECONDS_PER_ATTEMPT / (time.perf_counter() - started))
+    times: list[float] = []
+
+    def time_other() -> None:
+        start = time.perf_counter()
+        other()
+        times.append(time.perf_counter() - start)
+
+    benchmark.pedantic(ours, setup=time_other, rounds=max(7, min(rounds, 500)))
+    return statistics.median(times)
+
+
+@pytest.fixture
+def compare(
+    benchmark: Any, request: pytest.FixtureRequest, device: torch.device
+) -> Callable[..., None]:
+    """compare(name, ours, other, floor=None): measure the ratio of medians and judge it.
+
+    `other` is the fastest composition a user of torch would write; `floor` is a promised ratio.
+    """
+
+    def synchronised(function: Callable[[], object]) -> Callable[[], object]:
+        if device.type != "cuda":
+            return function
+
+        def run() -> None:
+            function()
+            torch.cuda.synchronize()
+
+        return run
+
+    def run(
+        name: str,
+        ours: Callable[[], object],
+        other: Callable[[], object],
+        floor: float | None = None,
+    ) -> None:
+        expected = gate.load().get(device.type, {}).get(name)
+        update = request.config.getoption("--update-expected")
+        if expected is None:
+            expected = gate.Expectation(ratio=0.0, floor=floor)
+        for attempt in range(ATTEMPTS):
+            if attempt > 0:
+                # A benchmark fixture measures once; a repetition starts its statistics anew.
+                benchmark._mode = None
+                benchmark.stats = None
+            other_median = _median_of_other(benchmark, synchronised(ours), synchronised(other))
+            ratio = other_median / benchmark.stats.stats.median
+            problem = gate.failure(name, ratio, expected)
+            if problem is None or update:
+                break
+        benchmark.extra_info["ratio"] = round(ratio, 3)
+        RESULTS.ratios[device.type, name] = ratio
+        RESULTS.floors[device.type, name] = floor
+        if update:
+            return
+        assert problem is None, problem
+        known = gate.load().get(device.type, {}).get(name)
+        remark = gate.remark(name, ratio, known)
+        if remark is not None:
+            RESULTS.remarks.append(f"{device.type} {remark}")
+
+    return run
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not RESULTS.ratios or not session.config.getoption("--update-expected"):
+        return
+    expectations = gate.load()
+    for (device_type, name), ratio in RESULTS.ratios.items():
+        entries = expectations.setdefault(device_type, {})
+        margin = entries[name].margin if name in entries else gate.DEFAULT_MARGIN
+        floor = RESULTS.floors[device_type, name]
+        entries[name] = gate.Expectation(round(ratio, 2), margin, floor)
+    gate.save(expectations)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if not RESULTS.ratios:
+        return
+    terminalreporter.section("ratios: time of the comparison / ours, medians")
+    config = build_config()
+    terminalreporter.write_line(
+        f"{torch.get_num_threads()} threads, {config['cpu_instruction_set']}, torch {torch.__version__}"
+    )
+    for (device_type, name), ratio in sorted(RESULTS.ratios.items()):
+        terminalreporter.write_line(f"{device_type:5} {name:60} {ratio:8.2f}")
+    for remark in RESULTS.remarks:
+        terminalreporter.write_line(remark)
