@@ -1,7 +1,8 @@
-"""the model file: everything that detection needs, in one safetensors file with a readable header.
+"""The model file: everything that detection needs, in one safetensors file with a readable header.
 
-The header's metadata holds, as text: `format` ("efficientad"), `format_version`, `size`,
-`input_size`, `quantiles`, `threshold` and `training` (JSON). The tensors are named
+The header's metadata has one entry, `efficientad`, a JSON object with `format_version`, `size`,
+`input_size`, `quantiles`, `threshold` and `training`. (One entry, because the safetensors package orders
+several at random, and the same model is to give the same bytes.) The tensors are named
 `teacher.0.weight`, `student.0.weight`, `autoencoder.0.weight`, ..., `teacher_mean` and
 `teacher_deviation`. Nothing is ever unpickled.
 """
@@ -13,7 +14,6 @@ import json
 import math
 import os
 import secrets
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,11 +35,11 @@ from efficientad_ext.architecture import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from types import ModuleType
 
 FORMAT_VERSION = 1
 
-_FORMAT = "efficientad"
+_METADATA_KEY = "efficientad"
 _NETWORKS = ("teacher", "student", "autoencoder")
 _STATISTICS = ("teacher_mean", "teacher_deviation")
 
@@ -120,24 +120,24 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
         ValueError: `model.training` cannot be written as JSON.
         OSError: the file cannot be written, see `write_atomically`.
     """
+    header = {
+        "format_version": FORMAT_VERSION,
+        "size": model.size,
+        "input_size": list(model.input_size),
+        "quantiles": [float(quantile) for quantile in model.quantiles],
+        "threshold": float(model.threshold),
+        "training": model.training,
+    }
     try:
-        training = json.dumps(model.training, sort_keys=True, allow_nan=False)
+        text = json.dumps(header, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the training record cannot be written as JSON: {error}") from error
     tensors = {name: getattr(model, name) for name in _STATISTICS}
     for network in _NETWORKS:
         for key, parameter in getattr(model, network).items():
             tensors[f"{network}.{key}"] = parameter
-    metadata = {
-        "format": _FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "size": model.size,
-        "input_size": f"{model.input_size[0]}x{model.input_size[1]}",
-        "quantiles": " ".join(repr(float(quantile)) for quantile in model.quantiles),
-        "threshold": repr(float(model.threshold)),
-        "training": training,
-    }
-    write_atomically(path, _safetensors_bytes(tensors, metadata))
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, _safetensors().save(contiguous, {_METADATA_KEY: text}))
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:
@@ -150,29 +150,28 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     """
     path = Path(path)
     tensors, metadata = _read_safetensors(path)
-    if metadata.get("format") != _FORMAT:
+    if _METADATA_KEY not in metadata:
         raise ValueError(
             f"{path} is a safetensors file, but not a model of efficientad-ext; "
             "expected a file that `efficientad train` has written"
         )
-    version = metadata.get("format_version", "")
-    if not version.isdecimal():
-        raise ValueError(
-            f"{path} is not a usable model: format_version is {version!r}; expected a number"
-        )
-    if int(version) > FORMAT_VERSION:
-        raise ValueError(
-            f"{path} was written by a newer version (format {version}; this one reads up to "
-            f"{FORMAT_VERSION}); upgrade efficientad-ext"
-        )
     try:
-        return _model_from(tensors, metadata)
+        header = json.loads(metadata[_METADATA_KEY])
+        version = header["format_version"]
+        if not isinstance(version, int):
+            raise ValueError(f"format_version is {version!r}; expected a number")
+        if version <= FORMAT_VERSION:
+            return _model_from(tensors, header)
     except KeyError as error:
         raise ValueError(
             f"{path} is not a usable model: {error.args[0]} is missing; train it anew"
         ) from error
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a usable model: {error}") from error
+    raise ValueError(
+        f"{path} was written by a newer version (format {version}; this one reads up to "
+        f"{FORMAT_VERSION}); upgrade efficientad-ext"
+    )
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -224,32 +223,20 @@ def _check_tensor(name: str, tensor: Tensor) -> None:
         raise ValueError(f"{name} has values that are NaN or infinite")
 
 
-def _safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    # The safetensors package writes the metadata in random order; here the bytes are repeatable.
-    # Layout: header length (8 bytes, little-endian), header (JSON, padded with spaces to a multiple
-    # of 8 bytes), the tensors' elements (little-endian, row-major) without gaps.
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    parts: list[bytes] = []
-    offset = 0
-    for name, tensor in tensors.items():
-        values = tensor.detach().cpu().contiguous().numpy().astype("<f4", copy=False)
-        parts.append(values.tobytes())
-        end = offset + len(parts[-1])
-        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return b"".join([struct.pack("<Q", len(text)), text, *parts])
+def _safetensors() -> ModuleType:
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise ImportError(
+            "a model file needs the package safetensors; run: pip install safetensors"
+        ) from error
+    return safetensors.torch  # type: ignore[no-any-return]
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-    except ImportError as error:
-        raise ImportError(
-            "reading a model file needs the package safetensors; run: pip install safetensors"
-        ) from error
+    load = _safetensors().load
+    from safetensors import SafetensorError
+
     if path.is_dir():
         raise ValueError(f"{path} is a folder; expected a model file")
     try:
@@ -263,22 +250,23 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path} is cut short or is not a safetensors file ({error}); "
             "copy it again, or train anew"
         ) from error
-    length = struct.unpack("<Q", data[:8])[0]
+    # The package reads metadata from files only; the header is a length of 8 bytes and a JSON object.
+    length = int.from_bytes(data[:8], "little")
     return tensors, json.loads(data[8 : 8 + length]).get("__metadata__", {})
 
 
-def _model_from(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Model:
+def _model_from(tensors: dict[str, Tensor], header: dict[str, Any]) -> Model:
     states: dict[str, dict[str, Tensor]] = {network: {} for network in _NETWORKS}
     for name, tensor in tensors.items():
         network, _, key = name.partition(".")
         if network in states:
             states[network][key] = tensor
-    size = metadata["size"]
+    size = header["size"]
     if size not in SIZES:
         raise ValueError(f'size is {size!r}; expected "small" or "medium"')
-    height, width = (int(edge) for edge in metadata["input_size"].split("x"))
-    local_a, local_b, global_a, global_b = map(float, metadata["quantiles"].split())
-    training = json.loads(metadata["training"])
+    height, width = (int(edge) for edge in header["input_size"])
+    local_a, local_b, global_a, global_b = map(float, header["quantiles"])
+    training = header["training"]
     if not isinstance(training, dict):
         raise ValueError(f"training is {training!r}; expected a JSON object")
     return Model(
@@ -290,6 +278,6 @@ def _model_from(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Model:
         teacher_mean=tensors["teacher_mean"],
         teacher_deviation=tensors["teacher_deviation"],
         quantiles=(local_a, local_b, global_a, global_b),
-        threshold=float(metadata["threshold"]),
+        threshold=float(header["threshold"]),
         training=training,
     )
