@@ -5,8 +5,9 @@ import torch
 
 from efficientad_ext import ops, reference
 
-# The convolution is torch's on both sides and takes nearly all of the time of the second stage, so that two
-# runs of the same thing differ by as much as the op gains: "not slower" is a ratio of 1 within noise.
+# The convolution is torch's on both sides and takes nearly all of the time of the second stage, so
+# that two runs of the same thing differ by as much as the op gains: "not slower" is a ratio of 1
+# within noise.
 NOT_SLOWER = 0.95
 
 

@@ -1,4 +1,4 @@
-"""Interleaved comparisons of the package with what a user would pick instead, under pytest-benchmark."""
+"""Interleaved comparisons with what a user would pick instead, under pytest-benchmark."""
 
 from __future__ import annotations
 
@@ -161,7 +161,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("ratios: time of the comparison / ours, medians")
     config = build_config()
     terminalreporter.write_line(
-        f"{torch.get_num_threads()} threads, {config['cpu_instruction_set']}, torch {torch.__version__}"
+        f"{torch.get_num_threads()} threads, {config['cpu_instruction_set']}, "
+        f"torch {torch.__version__}"
     )
     for (device_type, name), ratio in sorted(RESULTS.ratios.items()):
         terminalreporter.write_line(f"{device_type:5} {name:60} {ratio:8.2f}")

@@ -1,8 +1,9 @@
 """Expected ratios, and what to say of a measured one.
 
-`expected.json` holds, for each device and comparison, the ratio (time of what a user would pick instead,
-divided by ours) that was measured when the file was last written, the margin by which a run may differ,
-and for some comparisons a floor: the ratio that the project promises, whatever was measured last.
+`expected.json` holds, for each device and comparison, the ratio (time of what a user would pick
+instead, divided by ours) that was measured when the file was last written, the margin by which a
+run may differ, and for some comparisons a floor: the ratio that the project promises, whatever was
+measured last.
 """
 
 from __future__ import annotations
@@ -77,10 +78,13 @@ def failure(name: str, ratio: float, expectation: Expectation) -> str | None:
 def remark(name: str, ratio: float, expectation: Expectation | None) -> str | None:
     """What a measured ratio that is not too low asks for, if anything."""
     if expectation is None:
-        return f"{name}: {ratio:.2f} and no expectation yet; run `{UPDATE_COMMAND}` and commit the file"
+        return (
+            f"{name}: {ratio:.2f} and no expectation yet; "
+            f"run `{UPDATE_COMMAND}` and commit the file"
+        )
     if ratio > expectation.highest:
         return (
-            f"{name}: {ratio:.2f}, expected {expectation.ratio:.2f}, an unexplained win; find out why, "
-            f"run `{UPDATE_COMMAND}` and commit the file"
+            f"{name}: {ratio:.2f}, expected {expectation.ratio:.2f}, an unexplained win; "
+            f"find out why, run `{UPDATE_COMMAND}` and commit the file"
         )
     return None

@@ -1,7 +1,7 @@
 """Fused operations, reference implementations and the detector of EfficientAD.
 
-Importing this package needs torch, numpy and the compiled kernels, no GPU and no driver. Training and
-the command line are in the package :mod:`efficientad`.
+Importing this package needs torch, numpy and the compiled kernels, no GPU and no driver. Training
+and the command line are in the package :mod:`efficientad`.
 """
 
 from efficientad_ext import ops, reference

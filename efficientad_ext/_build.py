@@ -23,9 +23,9 @@ def build_config() -> BuildConfig:
 
     Returns:
         ``host_compiler``: name and version; ``cuda``: whether CUDA kernels were built;
-        ``cuda_compiler``: nvcc's version or None; ``cuda_architectures``: in CMake's notation, where
-        ``80-real`` is machine code and ``80-virtual`` is PTX; ``cpu_instruction_sets``: those built
-        that this processor supports, slowest first; ``cpu_instruction_set``: the one in use.
+        ``cuda_compiler``: nvcc's version or None; ``cuda_architectures``: in CMake's notation,
+        where ``80-real`` is machine code and ``80-virtual`` is PTX; ``cpu_instruction_sets``: those
+        built that this processor supports, slowest first; ``cpu_instruction_set``: the one in use.
     """
     instruction_sets = list(_C.cpu_instruction_sets)
     return {

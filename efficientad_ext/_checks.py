@@ -20,9 +20,7 @@ def check_floating(name: str, tensor: Tensor) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor")
     if tensor.dtype not in FLOATING_TYPES:
-        raise TypeError(
-            f"{name} is {tensor.dtype}; expected float64, float32, float16 or bfloat16"
-        )
+        raise TypeError(f"{name} is {tensor.dtype}; expected float64, float32, float16 or bfloat16")
 
 
 def check_feature_maps(name: str, tensor: Tensor) -> None:

@@ -18,10 +18,11 @@ def resampling_axes(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """The (step, start) of the vertical and of the horizontal axis.
 
-    Output sample i of an axis reads coordinate ``step * i + start`` of the grid, clamped to the grid.
+    Output sample i of an axis reads coordinate ``step * i + start`` of the grid, clamped to the
+    grid.
 
-    ``half_pixel`` lays grid and output over each other edge to edge. ``pixel_exact`` puts feature i at
-    pixel 16 + 4 i of the network's input of ``input_size`` (by default ``size``), over which the
+    ``half_pixel`` lays grid and output over each other edge to edge. ``pixel_exact`` puts feature i
+    at pixel 16 + 4 i of the network's input of ``input_size`` (by default ``size``), over which the
     output is laid edge to edge.
     """
 

@@ -22,7 +22,7 @@ def is_planes(tensor: Tensor) -> bool:
 
 
 def is_channels_last(tensor: Tensor) -> bool:
-    """Whether the channels of each pixel of (N, C, H, W) follow each other, pixels evenly spaced."""
+    """Whether each pixel's channels follow each other in (N, C, H, W), pixels evenly spaced."""
     _, channels, height, width = tensor.shape
     _, channel_stride, row_stride, column_stride = tensor.stride()
     return (channels == 1 or channel_stride == 1) and (

@@ -22,6 +22,7 @@ def channels_first(image: Tensor) -> Tensor:
         ValueError: for another number of dimensions, for a number of channels other than 1, 3 or 4,
             or for an image without pixels.
     """
+    dimensions: tuple[int, ...]
     if image.dtype in _INTEGER_TYPES:
         layout, dimensions = "(H, W), (H, W, C) or (N, H, W, C)", (2, 3, 4)
     elif image.dtype.is_floating_point:

@@ -1,7 +1,7 @@
 """Registration of the raw ops with torch's dispatcher.
 
-A raw op is what ``torch.ops.efficientad_ext.NAME`` names: it checks nothing, knows no gradient, and is
-called by the public function of the same name in :mod:`efficientad_ext.ops`, which does both.
+A raw op is what ``torch.ops.efficientad_ext.NAME`` names: it checks nothing, knows no gradient, and
+is called by the public function of the same name in :mod:`efficientad_ext.ops`, which does both.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _library = torch.library.Library("efficientad_ext", "DEF")
 class Backend:
     """The kernels of one kind of device.
 
-    ``Backend(...).NAME(...)`` calls kernel NAME with the number that tells the kernels how to run (see
-    ``context``) in front of the arguments.
+    ``Backend(...).NAME(...)`` calls kernel NAME with the number that tells the kernels how to run
+    (see ``context``) in front of the arguments.
 
     Args:
         kernels: a module of compiled kernels.
@@ -70,7 +70,8 @@ def register(
 
     Args:
         schema: the op's name, arguments and results in torch's schema language.
-        implementation: called with a :class:`Backend` and the op's arguments; allocates the results.
+        implementation: called with a :class:`Backend` and the op's arguments; allocates the
+        results.
         fake: called with the op's arguments; returns results of the right shape without computing.
     """
     name = schema.split("(", 1)[0]
@@ -78,4 +79,4 @@ def register(
     _library.impl(name, lambda *arguments: implementation(CPU, *arguments), "CPU")
     _library.impl(name, lambda *arguments: implementation(cuda_backend(), *arguments), "CUDA")
     torch.library.register_fake(f"efficientad_ext::{name}", fake, lib=_library)
-    return getattr(torch.ops.efficientad_ext, name).default  # type: ignore[no-any-return]
+    return getattr(torch.ops.efficientad_ext, name).default

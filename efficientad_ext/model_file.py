@@ -1,8 +1,8 @@
 """The model file: everything that detection needs, in one safetensors file with a readable header.
 
 The header's metadata has one entry, `efficientad`, a JSON object with `format_version`, `size`,
-`input_size`, `quantiles`, `threshold` and `training`. (One entry, because the safetensors package orders
-several at random, and the same model is to give the same bytes.) The tensors are named
+`input_size`, `quantiles`, `threshold` and `training`. (One entry, because the safetensors package
+orders several at random, and the same model is to give the same bytes.) The tensors are named
 `teacher.0.weight`, `student.0.weight`, `autoencoder.0.weight`, ..., `teacher_mean` and
 `teacher_deviation`. Nothing is ever unpickled.
 """
@@ -230,7 +230,7 @@ def _safetensors() -> ModuleType:
         raise ImportError(
             "a model file needs the package safetensors; run: pip install safetensors"
         ) from error
-    return safetensors.torch  # type: ignore[no-any-return]
+    return safetensors.torch
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -250,7 +250,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path} is cut short or is not a safetensors file ({error}); "
             "copy it again, or train anew"
         ) from error
-    # The package reads metadata from files only; the header is a length of 8 bytes and a JSON object.
+    # The package reads metadata from files only; the header is a length of 8 bytes and a JSON
+    # object.
     length = int.from_bytes(data[:8], "little")
     return tensors, json.loads(data[8 : 8 + length]).get("__metadata__", {})
 

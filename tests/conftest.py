@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
-
 from efficientad.teacher import Teacher, random_teacher
 from efficientad.textures import make_dataset
 from efficientad.training import TrainingConfig, train
+from torch import Tensor
+
 from efficientad_ext import _C, _emulation, _registry
 
 FLOATING_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
-# Relative to the largest expected value: a few roundings of the result in the type, and for float32 of
-# the sums behind it.
+# Relative to the largest expected value: a few roundings of the result in the type, and for float32
+# of the sums behind it.
 TOLERANCES = {
     torch.float64: 1e-13,
     torch.float32: 2e-6,

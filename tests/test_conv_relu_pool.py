@@ -71,9 +71,23 @@ def test_gradient(backend, padding):
 
     inputs = [tensor.requires_grad_() for tensor in (x, weight, bias)]
     assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
     assert torch.autograd.gradcheck(lambda x, w: function(x, w, None), inputs[:2])
     frozen = weight.detach()
     assert torch.autograd.gradcheck(lambda x, b: function(x, frozen, b), (x, bias))
+
+
+def test_gradient_matches_reference(backend, dtype, in_layout, assert_matches):
+    x, weight, bias = arguments(sized(SHAPES[0]), dtype, backend)
+    x = in_layout(x.cpu()).to(backend)
+    ours = [tensor.detach().requires_grad_() for tensor in (x, weight, bias)]
+    theirs = [tensor.detach().double().requires_grad_() for tensor in (x, weight, bias)]
+    output = ops.conv_relu_pool(*ours)
+    upstream = torch.randn_like(output)
+    output.backward(upstream)
+    reference.conv_relu_pool(*theirs).backward(upstream.double())
+    # The backward pass of torch's convolution sums hundreds of rounded products in a short type.
+    assert_matches(ours[0].grad, theirs[0].grad, dtype, factor=4)
 
 
 def test_empty_batch(backend):

@@ -24,7 +24,9 @@ def reference_loss(teacher, student, p_hard):
 
 
 @pytest.mark.parametrize("p_hard", P_HARD)
-@pytest.mark.parametrize("shape", [(1, 20, 7, 9), (2, 3, 5, 1), (1, 1, 1, 1), (3, 4, 1, 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 20, 7, 9), (2, 3, 5, 1), (1, 1, 1, 1), (3, 4, 1, 1)], ids=str
+)
 def test_matches_reference(backend, dtype, in_layout, shape, p_hard, assert_matches):
     teacher, student = pair(shape, dtype, backend, in_layout)
     actual = ops.hard_feature_loss(teacher, student, p_hard)
@@ -58,7 +60,7 @@ def test_ties(backend):
 
 
 def test_sample_that_misses(backend):
-    """Few extreme elements among equal ones: no sample sees them, the result is exact all the same."""
+    """A few extreme elements among equal ones, which no sample sees."""
     difference = torch.full((1, 1, 250, 250), 0.25)
     difference.view(-1)[[17, 40_000, 62_499]] = torch.tensor([7.0, 8.0, 9.0])
     zeros = torch.zeros_like(difference)

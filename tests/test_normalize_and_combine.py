@@ -15,7 +15,8 @@ def maps(shape, dtype, device):
 
 
 @pytest.mark.parametrize(
-    ("grid", "size"), [((56, 56), (256, 256)), ((24, 33), (130, 167)), ((1, 1), (33, 36)), ((7, 5), (9, 4))]
+    ("grid", "size"),
+    [((56, 56), (256, 256)), ((24, 33), (130, 167)), ((1, 1), (33, 36)), ((7, 5), (9, 4))],
 )
 def test_matches_reference(backend, dtype, grid, size, assert_matches):
     local_map, global_map = maps((3, 1, *grid), dtype, backend)
@@ -90,9 +91,7 @@ def test_empty_batch(backend):
 
 
 def test_gradient(backend):
-    local_map, global_map = (
-        x.requires_grad_() for x in maps((2, 1, 4, 5), torch.float64, backend)
-    )
+    local_map, global_map = (x.requires_grad_() for x in maps((2, 1, 4, 5), torch.float64, backend))
     assert torch.autograd.gradcheck(
         lambda a, b: ops.normalize_and_combine(a, b, QUANTILES, (46, 51), input_size=(45, 49)),
         (local_map, global_map),

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("poisoned_memory")
 # The normalisation subtracts up to 0.485 / 0.229 from values up to 1 / 0.225.
 LARGEST = 1 / 0.225
 
-SIZES = [(64, 64), (20, 50), (71, 33), (150, 161), (1, 1)]
+SIZES = [(64, 64), (20, 50), (71, 33), (150, 161), (1, 1), (20, 1)]
 
 
 def integer_image(shape, dtype):
@@ -46,6 +46,16 @@ def test_floating_images(backend, dtype, in_layout, channels, size, assert_match
     actual = ops.resize_normalize(image, size)
     assert actual.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert_matches(actual, expected, actual.dtype, intermediate=LARGEST)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (20, 50), (150, 161)], ids=str)
+def test_equals_torch(size):
+    image = torch.rand(2, 3, 71, 33, dtype=torch.float64)
+    resized = torch.nn.functional.interpolate(
+        image, size=size, mode="bilinear", align_corners=False, antialias=True
+    )
+    actual = ops.resize_normalize(image, size, mean=(0, 0, 0), deviation=(1, 1, 1))
+    torch.testing.assert_close(actual, resized, rtol=0, atol=1e-14)
 
 
 def test_close_to_pillow():

@@ -8,7 +8,13 @@ from efficientad_ext import ops, reference
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
-SIZES = [((8, 8), (32, 32)), ((5, 7), (17, 40)), ((1, 1), (4, 3)), ((9, 1), (4, 5)), ((16, 20), (7, 6))]
+SIZES = [
+    ((8, 8), (32, 32)),
+    ((5, 7), (17, 40)),
+    ((1, 1), (4, 3)),
+    ((9, 1), (4, 5)),
+    ((16, 20), (7, 6)),
+]
 
 
 @pytest.mark.parametrize(("grid", "size"), SIZES, ids=str)
@@ -63,7 +69,9 @@ def test_gradient_matches_torch(backend, dtype, in_layout, assert_matches):
     weight = torch.randn(2, 19, 25, 18).to(dtype).to(backend)
     ours, theirs = x.detach().requires_grad_(), x.detach().double().requires_grad_()
     (ops.upsample_bilinear(ours, (25, 18)) * weight).sum().backward()
-    (functional.interpolate(theirs, size=(25, 18), mode="bilinear") * weight.double()).sum().backward()
+    (
+        functional.interpolate(theirs, size=(25, 18), mode="bilinear") * weight.double()
+    ).sum().backward()
     assert_matches(ours.grad, theirs.grad, dtype)
 
 

@@ -32,7 +32,8 @@ class Call {
 
   Tensor tensor(const py::handle& object, ScalarType type, std::int64_t elements) {
     const Tensor result = tensor(object);
-    if (result.type != type) throw py::type_error("a tensor has another element type than expected");
+    if (result.type != type)
+      throw py::type_error("a tensor has another element type than expected");
     if (result.elements() != elements) {
       throw py::value_error("a tensor has another number of elements than expected");
     }
@@ -72,9 +73,9 @@ void require(bool condition, const char* sentence) {
 }
 
 void require_same_shape(FeatureMaps& a, FeatureMaps& b) {
-  require(a.batch == b.batch && a.channels == b.channels && a.height == b.height &&
-              a.width == b.width,
-          "two tensors differ in shape");
+  require(
+      a.batch == b.batch && a.channels == b.channels && a.height == b.height && a.width == b.width,
+      "two tensors differ in shape");
   match_layout(a, b);
 }
 
@@ -98,8 +99,7 @@ void bind_conv_relu_pool(py::module_& module, const Target& target) {
       problem.weight = dense_data(w);
       problem.kernel_height = w.shape[2];
       problem.kernel_width = w.shape[3];
-      problem.bias =
-          bias.is_none() ? nullptr : dense_data(call.tensor(bias, x.type, w.shape[0]));
+      problem.bias = bias.is_none() ? nullptr : dense_data(call.tensor(bias, x.type, w.shape[0]));
       problem.padding = padding;
       problem.pool_padding = pool_padding;
       const Tensor y = call.tensor(output);
@@ -135,19 +135,19 @@ void bind_conv_relu_pool(py::module_& module, const Target& target) {
 }
 
 void bind_squared_difference_map(py::module_& module, const Target& target) {
-  module.def("squared_difference_map",
-             [target](std::int64_t context, py::handle a, py::handle b, py::handle output) {
-               Call call(target);
-               const Tensor first = call.tensor(a);
-               SquaredDifferenceMap problem;
-               problem.type = first.type;
-               problem.a = feature_maps(first);
-               problem.b = feature_maps(call.tensor(b, first.type, first.elements()));
-               require_same_shape(problem.a, problem.b);
-               problem.output = dense_data(
-                   call.tensor(output, first.type, problem.a.batch * problem.a.pixels()));
-               call.run(target.backend->squared_difference_map, problem, context);
-             });
+  module.def("squared_difference_map", [target](std::int64_t context, py::handle a, py::handle b,
+                                                py::handle output) {
+    Call call(target);
+    const Tensor first = call.tensor(a);
+    SquaredDifferenceMap problem;
+    problem.type = first.type;
+    problem.a = feature_maps(first);
+    problem.b = feature_maps(call.tensor(b, first.type, first.elements()));
+    require_same_shape(problem.a, problem.b);
+    problem.output =
+        dense_data(call.tensor(output, first.type, problem.a.batch * problem.a.pixels()));
+    call.run(target.backend->squared_difference_map, problem, context);
+  });
 }
 
 HardFeatureLoss hard_feature_loss_problem(Call& call, py::handle teacher, py::handle student,
@@ -169,38 +169,35 @@ void bind_hard_feature_loss(py::module_& module, const Target& target) {
     return target.backend->hard_feature_loss_workspace(
         hard_feature_loss_problem(call, teacher, student, 0));
   });
-  module.def("hard_feature_loss",
-             [target](std::int64_t context, py::handle teacher, py::handle student,
-                      std::int64_t rank, py::handle loss, py::handle selection,
-                      py::handle workspace) {
-               Call call(target);
-               HardFeatureLoss problem = hard_feature_loss_problem(call, teacher, student, rank);
-               problem.loss = call.tensor(loss, accumulator_type(problem.type), 1).data;
-               problem.selection = static_cast<double*>(
-                   dense_data(call.tensor(selection, ScalarType::float64, 2)));
-               problem.workspace = call.memory(
-                   workspace, target.backend->hard_feature_loss_workspace(problem));
-               call.run(target.backend->hard_feature_loss, problem, context);
-             });
-  module.def("hard_feature_loss_gradient",
-             [target](std::int64_t context, py::handle teacher, py::handle student,
-                      py::handle loss_gradient, py::handle selection, py::handle gradient) {
-               Call call(target);
-               HardFeatureLoss forward =
-                   hard_feature_loss_problem(call, teacher, student, 0);
-               HardFeatureLossGradient problem;
-               problem.type = forward.type;
-               problem.teacher = forward.teacher;
-               problem.student = forward.student;
-               problem.loss_gradient =
-                   call.tensor(loss_gradient, accumulator_type(problem.type), 1).data;
-               problem.selection = static_cast<const double*>(
-                   dense_data(call.tensor(selection, ScalarType::float64, 2)));
-               problem.gradient = feature_maps(
-                   call.tensor(gradient, problem.type, problem.student.elements()));
-               require_same_shape(problem.student, problem.gradient);
-               call.run(target.backend->hard_feature_loss_gradient, problem, context);
-             });
+  module.def("hard_feature_loss", [target](std::int64_t context, py::handle teacher,
+                                           py::handle student, std::int64_t rank, py::handle loss,
+                                           py::handle selection, py::handle workspace) {
+    Call call(target);
+    HardFeatureLoss problem = hard_feature_loss_problem(call, teacher, student, rank);
+    problem.loss = call.tensor(loss, accumulator_type(problem.type), 1).data;
+    problem.selection =
+        static_cast<double*>(dense_data(call.tensor(selection, ScalarType::float64, 2)));
+    problem.workspace =
+        call.memory(workspace, target.backend->hard_feature_loss_workspace(problem));
+    call.run(target.backend->hard_feature_loss, problem, context);
+  });
+  module.def("hard_feature_loss_gradient", [target](std::int64_t context, py::handle teacher,
+                                                    py::handle student, py::handle loss_gradient,
+                                                    py::handle selection, py::handle gradient) {
+    Call call(target);
+    HardFeatureLoss forward = hard_feature_loss_problem(call, teacher, student, 0);
+    HardFeatureLossGradient problem;
+    problem.type = forward.type;
+    problem.teacher = forward.teacher;
+    problem.student = forward.student;
+    problem.loss_gradient = call.tensor(loss_gradient, accumulator_type(problem.type), 1).data;
+    problem.selection =
+        static_cast<const double*>(dense_data(call.tensor(selection, ScalarType::float64, 2)));
+    problem.gradient =
+        feature_maps(call.tensor(gradient, problem.type, problem.student.elements()));
+    require_same_shape(problem.student, problem.gradient);
+    call.run(target.backend->hard_feature_loss_gradient, problem, context);
+  });
 }
 
 OrderStatistics order_statistics_problem(Call& call, py::handle values,
@@ -228,16 +225,13 @@ void bind_quantiles(py::module_& module, const Target& target) {
                    order_statistics_problem(call, values, ranks));
              });
   module.def("order_statistics", [target](std::int64_t context, py::handle values,
-                                          const std::vector<std::int64_t>& ranks,
-                                          py::handle output, py::handle nan_count,
-                                          py::handle workspace) {
+                                          const std::vector<std::int64_t>& ranks, py::handle output,
+                                          py::handle nan_count, py::handle workspace) {
     Call call(target);
     OrderStatistics problem = order_statistics_problem(call, values, ranks);
     problem.output = dense_data(call.tensor(output, problem.type, problem.rank_count));
-    problem.nan_count = static_cast<std::int64_t*>(
-        call.memory(nan_count, sizeof(std::int64_t)));
-    problem.workspace =
-        call.memory(workspace, target.backend->order_statistics_workspace(problem));
+    problem.nan_count = static_cast<std::int64_t*>(call.memory(nan_count, sizeof(std::int64_t)));
+    problem.workspace = call.memory(workspace, target.backend->order_statistics_workspace(problem));
     call.run(target.backend->order_statistics, problem, context);
   });
 }
@@ -262,61 +256,59 @@ void bind_upsample_bilinear(py::module_& module, const Target& target) {
             "the output does not fit the input");
     call.run(target.backend->upsample_bilinear, problem, context);
   });
-  module.def("upsample_bilinear_gradient",
-             [target](std::int64_t context, py::handle output_gradient, Axis rows, Axis columns,
-                      py::handle input_gradient) {
-               Call call(target);
-               const Tensor from = call.tensor(output_gradient);
-               const Tensor to = call.tensor(input_gradient);
-               UpsampleBilinearGradient problem{from.type,
-                                                feature_maps(from),
-                                                feature_maps(to),
-                                                {rows.first, rows.second},
-                                                {columns.first, columns.second}};
-               match_layout(problem.output_gradient, problem.input_gradient);
-               const FeatureMaps &output = problem.output_gradient, &input = problem.input_gradient;
-               require(to.type == from.type && output.batch == input.batch &&
-                           output.channels == input.channels &&
-                           (to.elements() == 0 || from.elements() > 0),
-                       "the input's gradient does not fit the output's");
-               call.run(target.backend->upsample_bilinear_gradient, problem, context);
-             });
+  module.def("upsample_bilinear_gradient", [target](std::int64_t context,
+                                                    py::handle output_gradient, Axis rows,
+                                                    Axis columns, py::handle input_gradient) {
+    Call call(target);
+    const Tensor from = call.tensor(output_gradient);
+    const Tensor to = call.tensor(input_gradient);
+    UpsampleBilinearGradient problem{from.type,
+                                     feature_maps(from),
+                                     feature_maps(to),
+                                     {rows.first, rows.second},
+                                     {columns.first, columns.second}};
+    match_layout(problem.output_gradient, problem.input_gradient);
+    const FeatureMaps &output = problem.output_gradient, &input = problem.input_gradient;
+    require(to.type == from.type && output.batch == input.batch &&
+                output.channels == input.channels && (to.elements() == 0 || from.elements() > 0),
+            "the input's gradient does not fit the output's");
+    call.run(target.backend->upsample_bilinear_gradient, problem, context);
+  });
 }
 
 void bind_normalize_and_combine(py::module_& module, const Target& target) {
-  module.def("normalize_and_combine",
-             [target](std::int64_t context, py::handle local_map, py::handle global_map,
-                      std::pair<double, double> local_quantiles,
-                      std::pair<double, double> global_quantiles, Axis rows, Axis columns,
-                      py::handle map, py::handle score) {
-               Call call(target);
-               NormalizeAndCombine problem;
-               const Tensor local = call.tensor(local_map);
-               require(local.dimensions == 4 && local.shape[1] == 1,
-                       "expected maps of shape (batch, 1, height, width)");
-               problem.type = local.type;
-               problem.local_map = dense_data(local);
-               problem.global_map =
-                   dense_data(call.tensor(global_map, local.type, local.elements()));
-               problem.batch = local.shape[0];
-               problem.height = local.shape[2];
-               problem.width = local.shape[3];
-               require(problem.height > 0 && problem.width > 0, "the maps have no pixels");
-               problem.local_quantiles = {local_quantiles.first, local_quantiles.second};
-               problem.global_quantiles = {global_quantiles.first, global_quantiles.second};
-               problem.rows = {rows.first, rows.second};
-               problem.columns = {columns.first, columns.second};
-               const Tensor output = call.tensor(map);
-               require(output.dimensions == 4 && output.type == local.type &&
-                           output.shape[0] == problem.batch && output.shape[1] == 1,
-                       "the output does not fit the maps");
-               problem.output_height = output.shape[2];
-               problem.output_width = output.shape[3];
-               problem.map = dense_data(output);
-               problem.score =
-                   dense_data(call.tensor(score, accumulator_type(local.type), problem.batch));
-               call.run(target.backend->normalize_and_combine, problem, context);
-             });
+  module.def(
+      "normalize_and_combine",
+      [target](std::int64_t context, py::handle local_map, py::handle global_map,
+               std::pair<double, double> local_quantiles,
+               std::pair<double, double> global_quantiles, Axis rows, Axis columns, py::handle map,
+               py::handle score) {
+        Call call(target);
+        NormalizeAndCombine problem;
+        const Tensor local = call.tensor(local_map);
+        require(local.dimensions == 4 && local.shape[1] == 1,
+                "expected maps of shape (batch, 1, height, width)");
+        problem.type = local.type;
+        problem.local_map = dense_data(local);
+        problem.global_map = dense_data(call.tensor(global_map, local.type, local.elements()));
+        problem.batch = local.shape[0];
+        problem.height = local.shape[2];
+        problem.width = local.shape[3];
+        require(problem.height > 0 && problem.width > 0, "the maps have no pixels");
+        problem.local_quantiles = {local_quantiles.first, local_quantiles.second};
+        problem.global_quantiles = {global_quantiles.first, global_quantiles.second};
+        problem.rows = {rows.first, rows.second};
+        problem.columns = {columns.first, columns.second};
+        const Tensor output = call.tensor(map);
+        require(output.dimensions == 4 && output.type == local.type &&
+                    output.shape[0] == problem.batch && output.shape[1] == 1,
+                "the output does not fit the maps");
+        problem.output_height = output.shape[2];
+        problem.output_width = output.shape[3];
+        problem.map = dense_data(output);
+        problem.score = dense_data(call.tensor(score, accumulator_type(local.type), problem.batch));
+        call.run(target.backend->normalize_and_combine, problem, context);
+      });
 }
 
 using Colour = std::array<double, 3>;

@@ -28,8 +28,8 @@ struct Target {
 };
 
 // Adds one function per kernel: NAME(context, tensors and numbers..., outputs...). Inputs have been
-// checked and outputs allocated by the caller; what is checked here again is what would otherwise read
-// or write outside a tensor.
+// checked and outputs allocated by the caller; what is checked here again is what would otherwise
+// read or write outside a tensor.
 void bind_backend(pybind11::module_& module, const Target& target);
 
 // Both CPU backends and emulated ones run where the host's memory is.

@@ -1,4 +1,5 @@
-// The part of the DLPack interface (version 1.x) that is needed to look at a tensor without copying it.
+// The part of the DLPack interface (version 1.x) that is needed to look at a tensor without copying
+// it.
 //
 // Declared here to the letter of DLPack's published ABI, so that building needs no tensor library.
 #pragma once
@@ -37,9 +38,9 @@ struct Version {
   std::uint32_t minor;
 };
 
-// The table that a tensor class carries in its attribute `__dlpack_c_exchange_api__`, a capsule named
-// "dlpack_exchange_api". Only tensor_from_python is called here; it borrows, and returns 0 or -1 with a
-// Python error set.
+// The table that a tensor class carries in its attribute `__dlpack_c_exchange_api__`, a capsule
+// named "dlpack_exchange_api". Only tensor_from_python is called here; it borrows, and returns 0 or
+// -1 with a Python error set.
 struct ExchangeTable {
   Version version;
   ExchangeTable* previous;

@@ -15,10 +15,11 @@ namespace py = pybind11;
 
 PYBIND11_MODULE(_emulation, module) {
   using namespace efficientad;
-  bindings::bind_backend(module, {&cuda::backend(), bindings::Device::cpu,
-                                  bindings::host_execution, nullptr});
-  module.def("set_seed", [](std::uint64_t seed) { emulation::set_seed(seed); },
-             "Choose the order in which blocks and threads run.");
+  bindings::bind_backend(
+      module, {&cuda::backend(), bindings::Device::cpu, bindings::host_execution, nullptr});
+  module.def(
+      "set_seed", [](std::uint64_t seed) { emulation::set_seed(seed); },
+      "Choose the order in which blocks and threads run.");
   module.def(
       "self_test",
       [](const std::string& fault) {

@@ -85,10 +85,10 @@ Tensor from_attributes(py::handle object) {
   tensor.device = device == "cpu" ? Device::cpu : Device::cuda;
   tensor.device_index = index.is_none() ? 0 : index.cast<int>();
   const int bits = 8 * object.attr("element_size")().cast<int>();
-  const std::uint8_t code = name == "torch.bfloat16"               ? dlpack::kBFloat
-                            : name.rfind("torch.float", 0) == 0    ? dlpack::kFloat
-                            : name.rfind("torch.uint", 0) == 0     ? dlpack::kUnsigned
-                                                                   : dlpack::kInt;
+  const std::uint8_t code = name == "torch.bfloat16"            ? dlpack::kBFloat
+                            : name.rfind("torch.float", 0) == 0 ? dlpack::kFloat
+                            : name.rfind("torch.uint", 0) == 0  ? dlpack::kUnsigned
+                                                                : dlpack::kInt;
   tensor.type = scalar_type(code, bits);
   tensor.dimensions = static_cast<int>(shape.size());
   for (int dimension = 0; dimension < tensor.dimensions; ++dimension) {
@@ -129,8 +129,9 @@ FeatureMaps strided_maps(const Tensor& tensor) {
   if (tensor.dimensions != 4) {
     throw py::value_error("expected a tensor of 4 dimensions (batch, channels, height, width)");
   }
-  return {tensor.data,       tensor.shape[0],   tensor.shape[1],   tensor.shape[2],  tensor.shape[3],
-          tensor.strides[0], tensor.strides[1], tensor.strides[2], tensor.strides[3]};
+  return {tensor.data,       tensor.shape[0],   tensor.shape[1],
+          tensor.shape[2],   tensor.shape[3],   tensor.strides[0],
+          tensor.strides[1], tensor.strides[2], tensor.strides[3]};
 }
 
 FeatureMaps feature_maps(const Tensor& tensor) {

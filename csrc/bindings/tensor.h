@@ -28,19 +28,19 @@ struct Tensor {
   bool is_dense() const;
 };
 
-// Raises TypeError for anything that is not a tensor of a supported type in memory, RuntimeError for a
-// tensor without storage (a fake or meta tensor).
+// Raises TypeError for anything that is not a tensor of a supported type in memory, RuntimeError
+// for a tensor without storage (a fake or meta tensor).
 Tensor tensor_from_python(pybind11::handle object);
 
 // A (batch, channels, height, width) tensor with whatever strides it has.
 FeatureMaps strided_maps(const Tensor& tensor);
 
-// The same for kernels that want one of the two layouts of feature_maps.h; raises ValueError where the
-// tensor has neither.
+// The same for kernels that want one of the two layouts of feature_maps.h; raises ValueError where
+// the tensor has neither.
 FeatureMaps feature_maps(const Tensor& tensor);
 
-// Maps of a single pixel have both layouts and are taken for planes; this gives them the other one where
-// their partner has it. Raises ValueError where the layouts of two tensors really differ.
+// Maps of a single pixel have both layouts and are taken for planes; this gives them the other one
+// where their partner has it. Raises ValueError where the layouts of two tensors really differ.
 void match_layout(FeatureMaps& a, FeatureMaps& b);
 
 // The data of a tensor that must be dense; raises ValueError where it is not.

@@ -8,7 +8,8 @@
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 
-// For each output sample the two input samples it blends: (1 - fraction) * lower + fraction * upper.
+// For each output sample the two input samples it blends: (1 - fraction) * lower + fraction *
+// upper.
 template <class Number>
 class AxisTable {
  public:

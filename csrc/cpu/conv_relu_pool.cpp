@@ -45,8 +45,9 @@ struct Window {
   }
 };
 
-// One output row of one channel, planes layout. `sums` takes the activations of the window's rows, added,
-// with a zero for each padded column before and after them; it has room for two vectors more.
+// One output row of one channel, planes layout. `sums` takes the activations of the window's rows,
+// added, with a zero for each padded column before and after them; it has room for two vectors
+// more.
 template <class Scalar>
 void planes_row(const Pooling<Scalar>& pooling, const Scalar* source, Scalar* destination,
                 std::int64_t row, Accumulator<Scalar>* sums) {
@@ -68,8 +69,8 @@ void planes_row(const Pooling<Scalar>& pooling, const Scalar* source, Scalar* de
   for (std::int64_t column = 0; column < output_width; column += kLanes<Sum>) {
     const Vector<Sum> first = load(sums + 2 * column);
     const Vector<Sum> second = load(sums + 2 * column + kLanes<Sum>);
-    const Vector<Sum> sum = every_other_lane<Sum>(first, second, 0) +
-                            every_other_lane<Sum>(first, second, 1);
+    const Vector<Sum> sum =
+        every_other_lane<Sum>(first, second, 0) + every_other_lane<Sum>(first, second, 1);
     const std::int64_t left = output_width - column;
     store_up_to(destination + column, sum * Sum{0.25}, left < kLanes<Sum> ? left : kLanes<Sum>);
   }
@@ -84,7 +85,8 @@ void channels_last_row(const Pooling<Scalar>& pooling, const Scalar* source, Sca
   const Window rows(row, pooling.padding, input.height);
   for (std::int64_t column = 0; column < pooling.output.width; ++column) {
     const Window columns(column, pooling.padding, input.width);
-    const Scalar* corner = source + rows.first * input.row_stride + columns.first * input.column_stride;
+    const Scalar* corner =
+        source + rows.first * input.row_stride + columns.first * input.column_stride;
     Scalar* pixel = destination + column * pooling.output.column_stride;
     for (std::int64_t channel = 0; channel < input.channels; channel += kLanes<Sum>) {
       const std::int64_t left = input.channels - channel;
@@ -141,9 +143,8 @@ Status run(const ReluPool& problem, const Execution& execution) {
 }  // namespace
 
 Status relu_pool(const ReluPool& problem, const Execution& execution) {
-  return for_floating_type(problem.type, [&](auto scalar) {
-    return run<decltype(scalar)>(problem, execution);
-  });
+  return for_floating_type(problem.type,
+                           [&](auto scalar) { return run<decltype(scalar)>(problem, execution); });
 }
 
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

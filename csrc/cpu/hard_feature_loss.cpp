@@ -96,9 +96,9 @@ void gradient(const HardFeatureLossGradient& problem, const Execution& execution
   const SquaredDifferences<Scalar> source{problem.teacher, problem.student,
                                           Runs{problem.teacher, problem.student, problem.gradient}};
   const Key threshold = static_cast<Key>(problem.selection[0]);
-  const Key factor = static_cast<Key>(-2.0 *
-                                      static_cast<double>(*static_cast<const Key*>(problem.loss_gradient)) /
-                                      problem.selection[1]);
+  const Key factor =
+      static_cast<Key>(-2.0 * static_cast<double>(*static_cast<const Key*>(problem.loss_gradient)) /
+                       problem.selection[1]);
   const Pieces pieces = source.pieces();
   const int threads = useful_threads(execution, problem.teacher.elements());
   parallel_ranges(threads, pieces.count, [&](int, std::int64_t begin, std::int64_t end) {
@@ -124,9 +124,8 @@ void gradient(const HardFeatureLossGradient& problem, const Execution& execution
 }  // namespace
 
 Status hard_feature_loss(const HardFeatureLoss& problem, const Execution& execution) {
-  return for_floating_type(problem.type, [&](auto scalar) {
-    return forward<decltype(scalar)>(problem, execution);
-  });
+  return for_floating_type(
+      problem.type, [&](auto scalar) { return forward<decltype(scalar)>(problem, execution); });
 }
 
 Status hard_feature_loss_gradient(const HardFeatureLossGradient& problem,

@@ -8,8 +8,8 @@
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {
 
-// combined = (local - local_a) * local_scale + (global - global_a) * global_scale. Subtracting first
-// keeps the precision of maps that are close to their quantiles.
+// combined = (local - local_a) * local_scale + (global - global_a) * global_scale. Subtracting
+// first keeps the precision of maps that are close to their quantiles.
 template <class Number>
 struct Calibration {
   Number local_a, local_scale, global_a, global_scale;
@@ -40,8 +40,8 @@ Number combine_image(const Calibration<Number>& calibration, const Scalar* local
   for (std::int64_t pixel = 0; pixel < pixels; pixel += kLanes<Number>) {
     const std::int64_t left = pixels - pixel;
     const std::int64_t count = left < kLanes<Number> ? left : kLanes<Number>;
-    Vector<Number> value = calibration.combined(load_up_to(local + pixel, count),
-                                                load_up_to(global + pixel, count));
+    Vector<Number> value =
+        calibration.combined(load_up_to(local + pixel, count), load_up_to(global + pixel, count));
     store_up_to(combined + pixel, value, count);
     for (std::int64_t lane = count; lane < kLanes<Number>; ++lane) value[lane] = maxima[lane];
     nans |= value != value;
@@ -105,9 +105,8 @@ Status run(const NormalizeAndCombine& problem, const Execution& execution) {
 }  // namespace
 
 Status normalize_and_combine(const NormalizeAndCombine& problem, const Execution& execution) {
-  return for_floating_type(problem.type, [&](auto scalar) {
-    return run<decltype(scalar)>(problem, execution);
-  });
+  return for_floating_type(problem.type,
+                           [&](auto scalar) { return run<decltype(scalar)>(problem, execution); });
 }
 
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

@@ -1,10 +1,10 @@
 // Exact order statistics of values that are computed on the fly and never written out.
 //
-// A random sample brackets each wanted rank. One pass over all values counts those below the bracket
-// and keeps those inside it, about one in fifty; the wanted value is selected among these. A
-// bracket that misses its rank (a few times in 100,000, or with adversarial data) is replaced by the
-// side on which the rank lies, which the second pass cannot miss. The result does not depend on the
-// sample or on the number of threads.
+// A random sample brackets each wanted rank. One pass over all values counts those below the
+// bracket and keeps those inside it, about one in fifty; the wanted value is selected among these.
+// A bracket that misses its rank (a few times in 100,000, or with adversarial data) is replaced by
+// the side on which the rank lies, which the second pass cannot miss. The result does not depend on
+// the sample or on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +33,10 @@ struct Bracket {
 //   using Key = float or double
 //   Pieces pieces()                                     all its values, in units of work
 //   Key value(index)                                    one value, index in [0, runs * length)
-//   visit_slice(run, first, count, visit)               calls visit(vector, valid) on all values of a
-//                                                       slice; `valid` masks the lanes that hold one
+//   visit_slice(run, first, count, visit)               calls visit(vector, valid) on all values of
+//   a
+//                                                       slice; `valid` masks the lanes that hold
+//                                                       one
 
 // A random sample, drawn with replacement; NaN is left out.
 template <class Key>
@@ -45,7 +47,8 @@ class Sample {
     std::uint64_t state = 0x9e3779b97f4a7c15u;
     for (int draw = 0; draw < kSampleSize; ++draw) {
       state = state * 6364136223846793005u + 1442695040888963407u;
-      const auto scaled = static_cast<unsigned __int128>(state) * static_cast<std::uint64_t>(population);
+      const auto scaled =
+          static_cast<unsigned __int128>(state) * static_cast<std::uint64_t>(population);
       const Key value = source.value(static_cast<std::int64_t>(scaled >> 64));
       if (value == value) values_[count_++] = value;
     }
@@ -105,12 +108,12 @@ inline std::int64_t lanes_counted(Mask<Key> negative_counts) {
   return count;
 }
 
-// Adds one piece to the census of one bracket; the sum of what is above is returned separately, to be
-// added up in the order of the pieces.
+// Adds one piece to the census of one bracket; the sum of what is above is returned separately, to
+// be added up in the order of the pieces.
 template <class Source, class Key = typename Source::Key>
 Status add_piece(const Source& source, const Pieces& pieces, std::int64_t piece,
                  const Bracket<Key>& bracket, Census<Key>& census, double& sum_above) {
-  using WideSum = typename VectorType<double, kLanes<Key> * static_cast<int>(sizeof(double))>::type;
+  using WideSum = typename VectorType<double, kLanes<Key>* static_cast<int>(sizeof(double))>::type;
   const Vector<Key> low = broadcast(bracket.low), high = broadcast(bracket.high);
   const bool keep = bracket.low != bracket.high;
   Mask<Key> below = {}, inside = {}, nans = {};

@@ -77,9 +77,8 @@ Status run(const OrderStatistics& problem, const Execution& execution) {
 }  // namespace
 
 Status order_statistics(const OrderStatistics& problem, const Execution& execution) {
-  return for_floating_type(problem.type, [&](auto scalar) {
-    return run<decltype(scalar)>(problem, execution);
-  });
+  return for_floating_type(problem.type,
+                           [&](auto scalar) { return run<decltype(scalar)>(problem, execution); });
 }
 
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

@@ -94,8 +94,8 @@ inline Accumulator<Floating> value_of(const Floating* source) {
   return load_one(source);
 }
 
-// Resamples one image row by row: source rows are averaged vertically first, which runs along memory;
-// what is left to do horizontally is one row.
+// Resamples one image row by row: source rows are averaged vertically first, which runs along
+// memory; what is left to do horizontally is one row.
 template <class Stored>
 class RowResampler {
  public:
@@ -105,8 +105,8 @@ class RowResampler {
       : problem_(problem),
         image_(problem.image),
         composited_(image_.channels == 4),
-        interleaved_(composited_ || (image_.channel_stride == 1 &&
-                                     image_.column_stride == image_.channels)),
+        interleaved_(composited_ ||
+                     (image_.channel_stride == 1 && image_.column_stride == image_.channels)),
         colours_(image_.channels == 1 ? 1 : 3),
         sums_(colours_ * image_.width + 1),
         line_(colours_ * image_.width) {}
@@ -168,8 +168,8 @@ class RowResampler {
     }
   }
 
-  // The horizontal average of interleaved colours: red, green and blue of a pixel, and the red of the
-  // next one, in a vector of four.
+  // The horizontal average of interleaved colours: red, green and blue of a pixel, and the red of
+  // the next one, in a vector of four.
   void average_pixels(const AntialiasedAxis<Number>& columns, const Number* factor,
                       const Number* offset, Number* output, std::int64_t output_pixels) {
     using Pixel = typename VectorType<Number, 4 * static_cast<int>(sizeof(Number))>::type;

@@ -8,9 +8,9 @@
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 
-// Feature maps of the same shape and layout as `count` runs of `length` elements, each contiguous in
-// every one of them: whole images where nothing was sliced away between channels (planes) or pixels
-// (channels-last), otherwise single channels or pixels.
+// Feature maps of the same shape and layout as `count` runs of `length` elements, each contiguous
+// in every one of them: whole images where nothing was sliced away between channels (planes) or
+// pixels (channels-last), otherwise single channels or pixels.
 struct Runs {
   std::int64_t count, length;
   std::int64_t per_image;
@@ -65,8 +65,8 @@ struct Pieces {
   }
 };
 
-// Calls visit(first, lanes, valid) on consecutive vectors of `count` elements; only the last one may
-// have fewer valid lanes than a whole vector.
+// Calls visit(first, lanes, valid) on consecutive vectors of `count` elements; only the last one
+// may have fewer valid lanes than a whole vector.
 template <class Element, class Visit>
 inline void visit_vectors(std::int64_t count, const Visit& visit) {
   constexpr int kWhole = kLanes<Element>;

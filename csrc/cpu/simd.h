@@ -1,10 +1,10 @@
 // Vectors of the instruction set that a translation unit is compiled for.
 //
 // Every kernel file is compiled once per instruction set, in a namespace of its own
-// (EFFICIENTAD_INSTRUCTION_SET: portable, avx2 or avx512), and csrc/cpu/backend.cpp picks one at run
-// time. Code here must not leave that namespace: an inline function shared between two instruction
-// sets would be merged by the linker, and the survivor might not run on the processor at hand. For
-// the same reason kernels use no container or algorithm of the standard library.
+// (EFFICIENTAD_INSTRUCTION_SET: portable, avx2 or avx512), and csrc/cpu/backend.cpp picks one at
+// run time. Code here must not leave that namespace: an inline function shared between two
+// instruction sets would be merged by the linker, and the survivor might not run on the processor
+// at hand. For the same reason kernels use no container or algorithm of the standard library.
 #pragma once
 
 #include <cstdint>
@@ -72,7 +72,8 @@ inline Vector<double> load(const double* source) {
 inline Vector<float> load(const Half* source) {
 #if defined(__AVX512F__)
   // The zero-masked form: g++ 12 warns of the plain one's undefined vector.
-  return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)));
+  return _mm512_maskz_cvtph_ps(0xffff,
+                               _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)));
 #elif defined(__AVX2__)
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source)));
 #else
@@ -114,8 +115,8 @@ inline void store(BFloat16* destination, Vector<float> value) {
   const Vector<std::uint32_t> rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const Vector<std::uint32_t> quiet_nan = (bits >> 16) | 0x40u;
   const Vector<std::uint32_t> result = value == value ? rounded : quiet_nan;
-  const auto packed = __builtin_convertvector(
-      result, typename VectorType<std::uint16_t, kVectorBytes / 2>::type);
+  const auto packed =
+      __builtin_convertvector(result, typename VectorType<std::uint16_t, kVectorBytes / 2>::type);
   std::memcpy(destination, &packed, sizeof(packed));
 }
 
@@ -188,8 +189,8 @@ inline Element sum_of_lanes(Vector<Element> value) {
 
 inline bool any(Mask<float> mask) {
 #if defined(__AVX512F__)
-  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(mask),
-                                reinterpret_cast<__m512i>(mask)) != 0;
+  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(mask), reinterpret_cast<__m512i>(mask)) !=
+         0;
 #elif defined(__AVX2__)
   return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) != 0;
 #else
@@ -203,8 +204,8 @@ inline bool any(Mask<double> mask) { return any(reinterpret_cast<Mask<float>>(ma
 // Appends the lanes that are set, in order; the destination has room for all lanes.
 inline float* append(float* destination, Mask<float> mask, Vector<float> value) {
 #if defined(__AVX512F__)
-  const __mmask16 selected = _mm512_test_epi32_mask(reinterpret_cast<__m512i>(mask),
-                                                    reinterpret_cast<__m512i>(mask));
+  const __mmask16 selected =
+      _mm512_test_epi32_mask(reinterpret_cast<__m512i>(mask), reinterpret_cast<__m512i>(mask));
   store(destination, _mm512_maskz_compress_ps(selected, value));
   return destination + __builtin_popcount(selected);
 #else

@@ -9,8 +9,8 @@
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {
 
-// Pixels of one tile: their sums stay in the first-level cache while the channels pass by, and each channel
-// is read in a run long enough for the hardware to fetch ahead.
+// Pixels of one tile: their sums stay in the first-level cache while the channels pass by, and each
+// channel is read in a run long enough for the hardware to fetch ahead.
 constexpr std::int64_t kTilePixels = 1024;
 constexpr int kChannelsAtOnce = 4;
 
@@ -61,8 +61,8 @@ void planes_tile(const SquaredDifferenceMap& problem, const Operands<Scalar>& at
   });
 }
 
-// Where channels were sliced away, the hardware does not see that the next pixel follows after a gap: it is
-// fetched ahead by hand, from `a_step` and `b_step` elements on.
+// Where channels were sliced away, the hardware does not see that the next pixel follows after a
+// gap: it is fetched ahead by hand, from `a_step` and `b_step` elements on.
 template <class Scalar>
 Accumulator<Scalar> channels_last_pixel(const Scalar* a, const Scalar* b, std::int64_t channels,
                                         std::int64_t a_step, std::int64_t b_step) {
@@ -112,7 +112,8 @@ void run(const SquaredDifferenceMap& problem, const Execution& execution) {
   parallel_ranges(threads, a.batch * pixels, [&](int, std::int64_t begin, std::int64_t end) {
     for (std::int64_t pixel = begin; pixel < end; ++pixel) {
       const Operands<Scalar> at = operands(pixel / pixels, pixel % pixels);
-      store_one(at.output, channels_last_pixel(at.a, at.b, a.channels, 2 * a.column_stride, 2 * b.column_stride));
+      store_one(at.output, channels_last_pixel(at.a, at.b, a.channels, 2 * a.column_stride,
+                                               2 * b.column_stride));
     }
   });
 }

@@ -21,7 +21,8 @@ void load_row(const Scalar* source, std::int64_t width, Accumulator<Scalar>* lin
   using Number = Accumulator<Scalar>;
   for (std::int64_t column = 0; column < width; column += kLanes<Number>) {
     const std::int64_t left = width - column;
-    store(line + column, load_up_to(source + column, left < kLanes<Number> ? left : kLanes<Number>));
+    store(line + column,
+          load_up_to(source + column, left < kLanes<Number> ? left : kLanes<Number>));
   }
 }
 
@@ -57,37 +58,38 @@ void forward_channels_last(const UpsampleBilinear& problem, const AxisTable<Numb
                            const AxisTable<Number>& columns, int threads) {
   const FeatureMaps& input = problem.input;
   const FeatureMaps& output = problem.output;
-  parallel_ranges(threads, output.batch * output.height, [&](int, std::int64_t begin,
-                                                             std::int64_t end) {
-    for (std::int64_t index = begin; index < end; ++index) {
-      const std::int64_t image = index / output.height, row = index % output.height;
-      const Scalar* upper_row = row_of<const Scalar>(input, image, 0, rows.lower()[row]);
-      const Scalar* lower_row = row_of<const Scalar>(input, image, 0, rows.upper()[row]);
-      Scalar* destination = row_of<Scalar>(output, image, 0, row);
-      const Number down = rows.fraction()[row];
-      for (std::int64_t column = 0; column < output.width; ++column) {
-        const std::int64_t left = columns.lower()[column] * input.column_stride;
-        const std::int64_t right = columns.upper()[column] * input.column_stride;
-        const Number across = columns.fraction()[column];
-        Scalar* pixel = destination + column * output.column_stride;
-        for (std::int64_t channel = 0; channel < input.channels; channel += kLanes<Number>) {
-          const std::int64_t remaining = input.channels - channel;
-          const std::int64_t count = remaining < kLanes<Number> ? remaining : kLanes<Number>;
-          const auto blend_across = [&](const Scalar* source) {
-            const Vector<Number> first = load_up_to(source + left + channel, count);
-            const Vector<Number> second = load_up_to(source + right + channel, count);
-            return first + across * (second - first);
-          };
-          const Vector<Number> above = blend_across(upper_row), below = blend_across(lower_row);
-          store_up_to(pixel + channel, above + down * (below - above), count);
+  parallel_ranges(
+      threads, output.batch * output.height, [&](int, std::int64_t begin, std::int64_t end) {
+        for (std::int64_t index = begin; index < end; ++index) {
+          const std::int64_t image = index / output.height, row = index % output.height;
+          const Scalar* upper_row = row_of<const Scalar>(input, image, 0, rows.lower()[row]);
+          const Scalar* lower_row = row_of<const Scalar>(input, image, 0, rows.upper()[row]);
+          Scalar* destination = row_of<Scalar>(output, image, 0, row);
+          const Number down = rows.fraction()[row];
+          for (std::int64_t column = 0; column < output.width; ++column) {
+            const std::int64_t left = columns.lower()[column] * input.column_stride;
+            const std::int64_t right = columns.upper()[column] * input.column_stride;
+            const Number across = columns.fraction()[column];
+            Scalar* pixel = destination + column * output.column_stride;
+            for (std::int64_t channel = 0; channel < input.channels; channel += kLanes<Number>) {
+              const std::int64_t remaining = input.channels - channel;
+              const std::int64_t count = remaining < kLanes<Number> ? remaining : kLanes<Number>;
+              const auto blend_across = [&](const Scalar* source) {
+                const Vector<Number> first = load_up_to(source + left + channel, count);
+                const Vector<Number> second = load_up_to(source + right + channel, count);
+                return first + across * (second - first);
+              };
+              const Vector<Number> above = blend_across(upper_row), below = blend_across(lower_row);
+              store_up_to(pixel + channel, above + down * (below - above), count);
+            }
+          }
         }
-      }
-    }
-  });
+      });
 }
 
-// For each input sample the output samples that read it: outputs [begin(i), end(i)), perhaps with a few
-// of weight zero among them. Positions ascend, so the outputs that read one input are consecutive.
+// For each input sample the output samples that read it: outputs [begin(i), end(i)), perhaps with a
+// few of weight zero among them. Positions ascend, so the outputs that read one input are
+// consecutive.
 template <class Number>
 class Readers {
  public:
@@ -156,8 +158,8 @@ void gradient_row_channels_last(const UpsampleBilinearGradient& problem,
         const Scalar* source = row_of<const Scalar>(from, image, 0, y) + channel;
         const Number down = rows.weight(y, row);
         for (std::int64_t x = column_readers.begin(column); x < column_readers.end(column); ++x) {
-          sum += down * columns.weight(x, column) *
-                 load_up_to(source + x * from.column_stride, count);
+          sum +=
+              down * columns.weight(x, column) * load_up_to(source + x * from.column_stride, count);
         }
       }
       store_up_to(pixel + channel, sum, count);
@@ -217,16 +219,14 @@ Status gradient(const UpsampleBilinearGradient& problem, const Execution& execut
 }  // namespace
 
 Status upsample_bilinear(const UpsampleBilinear& problem, const Execution& execution) {
-  return for_floating_type(problem.type, [&](auto scalar) {
-    return forward<decltype(scalar)>(problem, execution);
-  });
+  return for_floating_type(
+      problem.type, [&](auto scalar) { return forward<decltype(scalar)>(problem, execution); });
 }
 
 Status upsample_bilinear_gradient(const UpsampleBilinearGradient& problem,
                                   const Execution& execution) {
-  return for_floating_type(problem.type, [&](auto scalar) {
-    return gradient<decltype(scalar)>(problem, execution);
-  });
+  return for_floating_type(
+      problem.type, [&](auto scalar) { return gradient<decltype(scalar)>(problem, execution); });
 }
 
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

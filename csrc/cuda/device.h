@@ -4,7 +4,7 @@
 // that runs the same kernels with every access checked. Both headers define, in efficientad::cuda:
 //
 //   EFFICIENTAD_DEVICE                  before a function that kernels call
-//   EFFICIENTAD_KERNEL(threads)         before a kernel that is launched with `threads` per block
+//   EFFICIENTAD_KERNEL(threads)         before a kernel launched with at most `threads` per block
 //   thread_index(), block_threads()     position in and size of the block, warps are 32 neighbours
 //   block_index(), grid_blocks()        Extent
 //   barrier()                           all threads of the block meet; memory is in order

@@ -64,7 +64,8 @@ struct Problem {
   std::int64_t channels, items;
   FilterAxis rows, columns;
   Number scale;
-  Color<Number> mean, deviation, background;
+  double mean[kColors], deviation[kColors];
+  Color<Number> background;
 };
 
 // Colour in [0, 1] of the pixel at `offset`, composited on the background where there is alpha.
@@ -104,8 +105,10 @@ resize_kernel(Problem<T> problem) {
     const Taps<Number> row_taps(problem.rows, y);
     const Taps<Number> column_taps(problem.columns, x);
 
-    Number row_total = 0, column_total = 0;
-    Color<Number> sum = {};
+    // Rows are summed in double: the value differs little from the mean that is subtracted.
+    double row_total = 0;
+    Number column_total = 0;
+    Color<double> sum = {};
     for (int row = 0; row < row_taps.count; ++row) {
       const std::int64_t offset = image * problem.image.image +
                                   (row_taps.begin + row) * problem.image.row +
@@ -118,22 +121,18 @@ resize_kernel(Problem<T> problem) {
         for (int i = 0; i < kColors; ++i) row_sum.values[i] += weight * color.values[i];
         column_total += weight;
       }
-      const Number weight = row_taps.weight(row);
-      for (int i = 0; i < kColors; ++i) sum.values[i] += weight * row_sum.values[i];
+      const double weight = static_cast<double>(row_taps.weight(row));
+      for (int i = 0; i < kColors; ++i) {
+        sum.values[i] += weight * static_cast<double>(row_sum.values[i]);
+      }
       row_total += weight;
     }
     for (int i = 0; i < kColors; ++i) {
-      const Number value = sum.values[i] / (row_total * column_total);
+      const double value = sum.values[i] / (row_total * static_cast<double>(column_total));
       problem.output.store(((image * kColors + i) * height + y) * width + x,
-                           (value - problem.mean.values[i]) / problem.deviation.values[i]);
+                           static_cast<Number>((value - problem.mean[i]) / problem.deviation[i]));
     }
   }
-}
-
-template <class Number>
-Color<Number> color(const double (&values)[kColors]) {
-  return {{static_cast<Number>(values[0]), static_cast<Number>(values[1]),
-           static_cast<Number>(values[2])}};
 }
 
 template <class T>
@@ -141,16 +140,18 @@ Status run(const ResizeNormalize& problem, const Execution& execution) {
   using Number = Accumulator<T>;
   const FeatureMaps& image = problem.image;
   const std::int64_t items = image.batch * problem.output_height * problem.output_width;
-  const Problem<T> parameters{Maps<const T>(image),
-                              Global<Number>(static_cast<Number*>(problem.output), items * kColors),
-                              image.channels,
-                              items,
-                              FilterAxis(image.height, problem.output_height),
-                              FilterAxis(image.width, problem.output_width),
-                              static_cast<Number>(problem.scale),
-                              color<Number>(problem.mean),
-                              color<Number>(problem.deviation),
-                              color<Number>(problem.background)};
+  const Problem<T> parameters{
+      Maps<const T>(image),
+      Global<Number>(static_cast<Number*>(problem.output), items * kColors),
+      image.channels,
+      items,
+      FilterAxis(image.height, problem.output_height),
+      FilterAxis(image.width, problem.output_width),
+      static_cast<Number>(problem.scale),
+      {problem.mean[0], problem.mean[1], problem.mean[2]},
+      {problem.deviation[0], problem.deviation[1], problem.deviation[2]},
+      {{static_cast<Number>(problem.background[0]), static_cast<Number>(problem.background[1]),
+        static_cast<Number>(problem.background[2])}}};
   const LaunchShape shape{grid_over(ceiling_divide(items, kThreads)), kThreads, 0};
   return launch(resize_kernel<T>, shape, execution, parameters);
 }

@@ -6,6 +6,7 @@
 // additions does not matter.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -22,7 +23,8 @@ inline constexpr int kBins = 1 << kDigitBits;
 // Histograms that a block holds at a time; more ranks are shared among blockIdx.y.
 inline constexpr int kBlockHistograms = 4;
 inline constexpr std::int64_t kMaximumSelectionBlocks = 1024;
-inline constexpr int kPickThreads = kMaximumRanks * kWarpSize;
+inline constexpr int kMaximumPickThreads = kMaximumRanks * kWarpSize;
+inline constexpr int kMinimumPickThreads = 4 * kWarpSize;
 
 // What a selection keeps in global memory. prefixes[r] holds the digits known so far of the element
 // of rank r, as the low bits; positions[r] is its rank among the elements that share them.
@@ -140,7 +142,7 @@ selection_count_kernel(Source source, Selection<typename Source::Key> selection,
 
 // One block; warp r picks the digit of rank r. Clears the histograms for the next pass.
 template <class Key>
-EFFICIENTAD_KERNEL(kPickThreads)
+EFFICIENTAD_KERNEL(kMaximumPickThreads)
 selection_pick_kernel(Selection<Key> selection, Digit digit) {
   const int lane = static_cast<int>(thread_index()) % kWarpSize;
   const int rank = static_cast<int>(thread_index()) / kWarpSize;
@@ -181,7 +183,7 @@ selection_pick_kernel(Selection<Key> selection, Digit digit) {
     selection.positions.store(rank, position);
   }
   for (int bin = static_cast<int>(thread_index()); bin < selection.rank_count * kBins;
-       bin += kPickThreads) {
+       bin += static_cast<int>(block_threads())) {
     selection.histograms.store(bin, 0);
   }
 }
@@ -200,7 +202,8 @@ Status select(const Source& source, const Ranks& ranks,
   LaunchShape count{source.runs.grid(kMaximumSelectionBlocks), Runs::kThreads,
                     shared_bytes<std::uint32_t>(std::size_t{held} * kBins)};
   count.grid.y = (rank_count + kBlockHistograms - 1) / kBlockHistograms;
-  const LaunchShape pick{{}, kPickThreads, 0};
+  const LaunchShape pick{
+      {}, std::max<std::uint32_t>(rank_count * kWarpSize, kMinimumPickThreads), 0};
   for (int bits_left = Source::kBits; bits_left > 0 && status == kOk;) {
     const int bits = bits_left < kDigitBits ? bits_left : kDigitBits;
     bits_left -= bits;

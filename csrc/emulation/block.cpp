@@ -2,12 +2,20 @@
 
 #include <algorithm>
 #include <exception>
+#include <memory>
 #include <utility>
 
 namespace efficientad::emulation {
 namespace {
 
 thread_local Block* current_block = nullptr;
+
+// Stacks stay allocated from launch to launch: fresh pages cost more than a small kernel.
+char* stack_of(std::uint32_t thread) {
+  thread_local std::vector<std::unique_ptr<char[]>> stacks;
+  while (stacks.size() <= thread) stacks.emplace_back(new char[Fiber::kStackBytes]);
+  return stacks[thread].get();
+}
 
 // Unwinds the stack of a thread whose block has failed elsewhere.
 struct Cancelled {};
@@ -54,7 +62,6 @@ class Block::Meeting : public Wait {
 Block::Block(const cuda::LaunchShape& shape)
     : shape_(shape),
       shared_memory_(shape.shared_bytes),
-      stacks_(new char[shape.threads * Fiber::kStackBytes]),
       threads_(shape.threads),
       warps_(shape.threads / cuda::kWarpSize) {}
 
@@ -72,8 +79,7 @@ void Block::run(const cuda::Extent& index, const std::function<void()>& kernel, 
   shared_memory_.poison(epoch_);
   for (std::uint32_t thread = 0; thread < shape_.threads; ++thread) {
     threads_[thread].wait = nullptr;
-    threads_[thread].fiber.prepare([this, &kernel] { run_thread(kernel); },
-                                   stacks_.get() + thread * Fiber::kStackBytes);
+    threads_[thread].fiber.prepare([this, &kernel] { run_thread(kernel); }, stack_of(thread));
   }
   Block* const outer = std::exchange(current_block, this);
   run_threads(random);

@@ -4,7 +4,6 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -70,7 +69,6 @@ class Block {
   cuda::LaunchShape shape_;
   cuda::Extent index_;
   SharedMemory shared_memory_;
-  std::unique_ptr<char[]> stacks_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   std::uint32_t running_ = 0;

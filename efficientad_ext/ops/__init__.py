@@ -1,7 +1,8 @@
 """The fused operations of EfficientAD, on CPU and CUDA tensors.
 
 Every op has a plain-torch reference of the same name in :mod:`efficientad_ext.reference`, works on
-contiguous, channels-last and channel-sliced tensors, and knows its gradient and its fake-tensor shape.
+contiguous, channels-last and channel-sliced tensors, and knows its gradient and its fake-tensor
+shape.
 """
 
 from efficientad_ext.ops.conv_relu_pool import conv_relu_pool

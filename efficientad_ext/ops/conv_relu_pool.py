@@ -70,7 +70,8 @@ def _relu_pool_fake(activation: Tensor, pool_padding: int) -> Tensor:
 
 
 _raw = register(
-    "conv_relu_pool(Tensor x, Tensor weight, Tensor? bias, int padding, int pool_padding) -> Tensor",
+    "conv_relu_pool(Tensor x, Tensor weight, Tensor? bias, int padding, int pool_padding) "
+    "-> Tensor",
     _implementation,
     _fake,
 )
@@ -88,7 +89,7 @@ class _ReluPool(Function):
     def forward(ctx: Any, activation: Tensor, pool_padding: int) -> Tensor:
         ctx.save_for_backward(activation)
         ctx.pool_padding = pool_padding
-        return _raw_relu_pool(activation, pool_padding)  # type: ignore[no-any-return]
+        return _raw_relu_pool(activation, pool_padding)
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
@@ -112,23 +113,25 @@ def conv_relu_pool(
 
     The first two stages of a patch description network (EfficientAD, tables 5 and 6), unpadded in
     anomaly detection and padded in the teacher's distillation. Without gradients, the activation of
-    full size need not be written (the CUDA kernel does not); with gradients it is kept for the backward
-    pass, and torch's convolution computes it.
+    full size need not be written (the CUDA kernel does not); with gradients it is kept for the
+    backward pass, and torch's convolution computes it.
 
     Args:
         x: (N, C, H, W), float64, float32, float16 or bfloat16, contiguous or channels-last.
         weight: (out channels, C, kernel height, kernel width), same type and device.
         bias: (out channels,), or None.
         padding: zeros around ``x``, on every side.
-        pool_padding: 0, or 1 for a border of zeros around the activation; they count in the average.
+        pool_padding: 0, or 1 for a border of zeros around the activation; they count in the
+        average.
 
     Returns:
-        (N, out channels, h, w) with h = (H + 2 padding - kernel height + 1 + 2 pool_padding) // 2 and w
-        likewise, in the memory format that torch's convolution gives.
+        (N, out channels, h, w) with h = (H + 2 padding - kernel height + 1 + 2 pool_padding) // 2
+        and w likewise, in the memory format that torch's convolution gives.
 
     Raises:
         TypeError: for other element types, or different ones.
-        ValueError: for shapes that do not fit, tensors on different devices, a negative padding, or an
+        ValueError: for shapes that do not fit, tensors on different devices, a negative padding, or
+        an
             input smaller than the kernel and a pooling window.
     """
     check_feature_maps("x", x)
@@ -147,16 +150,16 @@ def conv_relu_pool(
             )
     if padding < 0 or pool_padding not in (0, 1):
         raise ValueError(
-            f"padding is {padding} and pool_padding {pool_padding}; expected a padding of at least 0 "
-            "and a pool_padding of 0 or 1"
+            f"padding is {padding} and pool_padding {pool_padding}; expected a padding of at "
+            "least 0 and a pool_padding of 0 or 1"
         )
     shape = _pooled_shape(x, weight, padding, pool_padding)
     if shape[2] < 1 or shape[3] < 1:
         raise ValueError(
-            f"x has shape {tuple(x.shape)}, too small for a kernel of {tuple(weight.shape[2:])} with "
-            f"padding {padding} and a 2x2 pooling window"
+            f"x has shape {tuple(x.shape)}, too small for a kernel of {tuple(weight.shape[2:])} "
+            f"with padding {padding} and a 2x2 pooling window"
         )
     if needs_gradient(x, weight, bias):
         activation = functional.conv2d(x, weight, bias, padding=padding)
-        return _ReluPool.apply(activation, pool_padding)  # type: ignore[no-any-return, no-untyped-call]
-    return _raw(x, weight, bias, padding, pool_padding)  # type: ignore[no-any-return]
+        return _ReluPool.apply(activation, pool_padding)
+    return _raw(x, weight, bias, padding, pool_padding)

@@ -24,8 +24,8 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     loss, selection = _forward_fake(teacher, student, p_hard)
     teacher, student = alike_for_kernels(teacher, student)
-    # The elements at or above a quantile that lies between two order statistics are those at or above
-    # the upper one.
+    # The elements at or above a quantile that lies between two order statistics are those at or
+    # above the upper one.
     rank = math.ceil(p_hard * (teacher.numel() - 1))
     workspace = backend.workspace("hard_feature_loss", teacher.device, teacher, student)
     backend.run(
@@ -82,13 +82,11 @@ class _HardFeatureLoss(Function):
     def forward(ctx: Any, teacher: Tensor, student: Tensor, p_hard: float) -> Tensor:
         loss, selection = _raw(teacher, student, p_hard)
         ctx.save_for_backward(teacher, student, selection)
-        return loss  # type: ignore[no-any-return]
+        return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(
-        ctx: Any, loss_gradient: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None]:
+    @once_differentiable
+    def backward(ctx: Any, loss_gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         teacher, student, selection = ctx.saved_tensors
         gradient = _raw_gradient(loss_gradient, teacher, student, selection)
         return (
@@ -101,11 +99,11 @@ class _HardFeatureLoss(Function):
 def hard_feature_loss(teacher: Tensor, student: Tensor, p_hard: float = 0.999) -> Tensor:
     """The mean of the elements of D = (teacher - student)² at or above D's ``p_hard``-quantile.
 
-    EfficientAD, section 3.2: the loss looks only at the features that the student imitates worst. The
-    quantile is exact and interpolated linearly; D is neither sorted nor written to memory.
+    EfficientAD, section 3.2: the loss looks only at the features that the student imitates worst.
+    The quantile is exact and interpolated linearly; D is neither sorted nor written to memory.
 
-    The gradient is that of the mean of the selected elements (the selection itself is taken as fixed),
-    and can be taken once, not twice. A NaN in the arguments gives a NaN.
+    The gradient is that of the mean of the selected elements (the selection itself is taken as
+    fixed), and can be taken once, not twice. A NaN in the arguments gives a NaN.
 
     Args:
         teacher: feature maps, (N, C, H, W), float64, float32, float16 or bfloat16. Contiguous,
@@ -129,7 +127,5 @@ def hard_feature_loss(teacher: Tensor, student: Tensor, p_hard: float = 0.999) -
     if not 0 <= p_hard <= 1:
         raise ValueError(f"p_hard is {p_hard}; expected a value from 0 to 1")
     if needs_gradient(teacher, student):
-        return _HardFeatureLoss.apply(  # type: ignore[no-any-return, no-untyped-call]
-            teacher, student, p_hard
-        )
-    return _raw(teacher, student, p_hard)[0]  # type: ignore[no-any-return]
+        return _HardFeatureLoss.apply(teacher, student, p_hard)
+    return _raw(teacher, student, p_hard)[0]

@@ -87,20 +87,20 @@ class _NormalizeAndCombine(Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(local_map, global_map)
         ctx.quantiles, ctx.size, ctx.input_size = quantiles, size, input_size
-        return _raw(local_map, global_map, quantiles, *size, rows, columns)  # type: ignore[no-any-return]
+        return _raw(local_map, global_map, quantiles, *size, rows, columns)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: Any, map_gradient: Tensor, score_gradient: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None, None, None, None]:
         with torch.enable_grad():
-            maps = [saved.detach().requires_grad_() for saved in ctx.saved_tensors]
+            local_map, global_map = (saved.detach().requires_grad_() for saved in ctx.saved_tensors)
             combined, score = reference_normalize_and_combine(
-                *maps, ctx.quantiles, ctx.size, input_size=ctx.input_size
+                local_map, global_map, ctx.quantiles, ctx.size, input_size=ctx.input_size
             )
         local_gradient, global_gradient = torch.autograd.grad(
-            (combined, score), maps, (map_gradient, score_gradient.to(score))
+            (combined, score), (local_map, global_map), (map_gradient, score_gradient.to(score))
         )
         return local_gradient, global_gradient, None, None, None, None, None
 
@@ -130,41 +130,44 @@ def normalize_and_combine(
 ) -> tuple[Tensor, Tensor]:
     """Calibrate both maps, average them, upsample the average, and take the image score.
 
-    EfficientAD, section 3.4: each map is mapped linearly so that its quantile a becomes 0 and its quantile
-    b becomes 0.1; the combined map is their mean. Upsampling is pixel-exact: feature (i, j) lies at pixel
-    (16 + 4i, 16 + 4j) of the network's input, and outside the outermost centres the edge value is kept.
-    The gradient can be taken once.
+    EfficientAD, section 3.4: each map is mapped linearly so that its quantile a becomes 0 and its
+    quantile b becomes 0.1; the combined map is their mean. Upsampling is pixel-exact: feature (i,
+    j) lies at pixel (16 + 4i, 16 + 4j) of the network's input, and outside the outermost centres
+    the edge value is kept. The gradient can be taken once.
 
     Args:
         local_map: (N, 1, h, w) on the feature grid, float64, float32, float16 or bfloat16.
         global_map: of the same shape, type and device.
         quantiles: local a, local b, global a, global b, with a < b. A tensor is copied to the host.
         size: (height, width) of the resulting map, in pixels.
-        input_size: (height, width) of the network's input where it differs from ``size``; the result is
+        input_size: (height, width) of the network's input where it differs from ``size``; the
+        result is
             then laid over it edge to edge.
 
     Returns:
-        The combined map, (N, 1, *size), in the type of the maps, and the image scores, (N,): the maximum
-        of the combined map on the feature grid, float64 for float64 maps, else float32. At ``size``
-        equal to the network's input size that is also the maximum of the returned map. A NaN in the
-        maps gives a NaN score.
+        The combined map, (N, 1, *size), in the type of the maps, and the image scores, (N,): the
+        maximum of the combined map on the feature grid, float64 for float64 maps, else float32. At
+        ``size`` equal to the network's input size that is also the maximum of the returned map. A
+        NaN in the maps gives a NaN score.
 
     Raises:
         TypeError: for other element types, or two different ones.
-        ValueError: for other or different shapes, maps without pixels, quantiles that do not ascend, or a
+        ValueError: for other or different shapes, maps without pixels, quantiles that do not
+        ascend, or a
             size that is not positive.
     """
     check_same_feature_maps("local_map", local_map, "global_map", global_map)
     if local_map.shape[1] != 1 or local_map.shape[2:].numel() == 0:
         raise ValueError(
-            f"local_map has shape {tuple(local_map.shape)}; expected (N, 1, h, w) with at least one pixel"
+            f"local_map has shape {tuple(local_map.shape)}; expected (N, 1, h, w) with at least "
+            "one pixel"
         )
     values = _check_quantiles(quantiles)
     size = check_size("size", size)
     input_size = size if input_size is None else check_size("input_size", input_size)
     rows, columns = resampling_axes(local_map.shape[-2:], size, "pixel_exact", input_size)
     if needs_gradient(local_map, global_map):
-        return _NormalizeAndCombine.apply(  # type: ignore[no-any-return, no-untyped-call]
+        return _NormalizeAndCombine.apply(
             local_map, global_map, values, size, input_size, rows, columns
         )
-    return _raw(local_map, global_map, values, *size, rows, columns)  # type: ignore[no-any-return]
+    return _raw(local_map, global_map, values, *size, rows, columns)

@@ -43,7 +43,8 @@ def _order_statistics(x: Tensor, ranks: Sequence[int]) -> Tensor:
         nans = int(nan_count)
         if nans:
             raise ValueError(
-                f"x holds {nans} NaN among {x.numel()} elements; quantiles are defined for numbers only"
+                f"x holds {nans} NaN among {x.numel()} elements; quantiles are defined for "
+                "numbers only"
             )
         found.append(values)
     values = torch.cat(found)
@@ -59,7 +60,7 @@ class _OrderStatistics(Function):
         return values
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         x, values = ctx.saved_tensors
         result = torch.zeros_like(x)
@@ -73,17 +74,18 @@ class _OrderStatistics(Function):
 def quantiles(x: Tensor, q: float | Sequence[float]) -> Tensor:
     """Exact quantiles of all elements of ``x``, interpolated linearly as numpy does by default.
 
-    The calibration of the maps (EfficientAD, section 3.4). There is no limit to the number of elements,
-    and nothing is sorted. On a CUDA device the call waits for the result, to tell of a NaN. The
-    gradient goes to the two order statistics that each quantile lies between; it can be taken once.
+    The calibration of the maps (EfficientAD, section 3.4). There is no limit to the number of
+    elements, and nothing is sorted. On a CUDA device the call waits for the result, to tell of a
+    NaN. The gradient goes to the two order statistics that each quantile lies between; it can be
+    taken once.
 
     Args:
         x: float64, float32, float16 or bfloat16, any shape, at least one element.
         q: one or several fractions, each in [0, 1].
 
     Returns:
-        The quantiles, one for each fraction, in a tensor of one dimension: float64 for float64, else
-        float32.
+        The quantiles, one for each fraction, in a tensor of one dimension: float64 for float64,
+        else float32.
 
     Raises:
         TypeError: for another element type.
@@ -104,10 +106,8 @@ def quantiles(x: Tensor, q: float | Sequence[float]) -> Tensor:
     lower_ranks = [math.floor(position) for position in positions]
     upper_ranks = [math.ceil(position) for position in positions]
     ranks = lower_ranks + upper_ranks
-    if needs_gradient(x):
-        values = _OrderStatistics.apply(x, ranks)  # type: ignore[no-untyped-call]
-    else:
-        values = _order_statistics(x, ranks)
+    select = _OrderStatistics.apply if needs_gradient(x) else _order_statistics
+    values = select(x, ranks)
     lower, upper = values.double().chunk(2)
     weights = [position - rank for position, rank in zip(positions, lower_ranks, strict=True)]
     weight = torch.tensor(weights, dtype=torch.float64, device=x.device)

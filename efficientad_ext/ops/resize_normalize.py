@@ -70,10 +70,10 @@ class _ResizeNormalize(Function):
     ) -> Tensor:
         ctx.save_for_backward(image)
         ctx.size, ctx.constants = size, constants
-        return _raw(image, *size, *constants)  # type: ignore[no-any-return]
+        return _raw(image, *size, *constants)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (image,) = ctx.saved_tensors
         mean, deviation, background = ctx.constants
@@ -103,10 +103,10 @@ def resize_normalize(
     """Antialiased bilinear resize and normalisation of images to the network's input.
 
     The one preprocessing of training, calibration and detection (EfficientAD, appendix). Nothing is
-    rounded on the way: integers are scaled to [0, 1], 16 bit by 65535. One channel is repeated to three;
-    four channels are red, green, blue and alpha, composited on ``background`` before the resize. The
-    filter is a triangle as wide as the scale, as in Pillow and in torch's ``antialias=True``. For a
-    floating image the gradient can be taken once.
+    rounded on the way: integers are scaled to [0, 1], 16 bit by 65535. One channel is repeated to
+    three; four channels are red, green, blue and alpha, composited on ``background`` before the
+    resize. The filter is a triangle as wide as the scale, as in Pillow and in torch's
+    ``antialias=True``. For a floating image the gradient can be taken once.
 
     Args:
         image: uint8 or uint16, (H, W), (H, W, C) or (N, H, W, C); or a floating type with values in
@@ -131,5 +131,5 @@ def resize_normalize(
         _colour("background", background),
     )
     if needs_gradient(pixels):
-        return _ResizeNormalize.apply(pixels, size, constants)  # type: ignore[no-any-return, no-untyped-call]
-    return _raw(pixels, *size, *constants)  # type: ignore[no-any-return]
+        return _ResizeNormalize.apply(pixels, size, constants)
+    return _raw(pixels, *size, *constants)

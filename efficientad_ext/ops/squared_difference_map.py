@@ -35,7 +35,7 @@ class _SquaredDifferenceMap(Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(a, b)
-        return _raw(a, b)  # type: ignore[no-any-return]
+        return _raw(a, b)
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -54,7 +54,8 @@ def squared_difference_map(a: Tensor, b: Tensor) -> Tensor:
     sections 3.2 and 3.3). The difference is never written to memory.
 
     Args:
-        a: feature maps, (N, C, H, W), float64, float32, float16 or bfloat16. Contiguous, channels-last
+        a: feature maps, (N, C, H, W), float64, float32, float16 or bfloat16. Contiguous,
+        channels-last
             and channel-sliced tensors are read in place.
         b: feature maps of the same shape, type and device.
 
@@ -67,5 +68,5 @@ def squared_difference_map(a: Tensor, b: Tensor) -> Tensor:
     """
     check_same_feature_maps("a", a, "b", b)
     if needs_gradient(a, b):
-        return _SquaredDifferenceMap.apply(a, b)  # type: ignore[no-any-return, no-untyped-call]
-    return _raw(a, b)  # type: ignore[no-any-return]
+        return _SquaredDifferenceMap.apply(a, b)
+    return _raw(a, b)

@@ -59,7 +59,7 @@ class _UpsampleBilinear(Function):
         ctx: Any, x: Tensor, height: int, width: int, rows: _Axis, columns: _Axis
     ) -> Tensor:
         ctx.input_size, ctx.axes = x.shape[-2:], (rows, columns)
-        return _raw(x, height, width, rows, columns)  # type: ignore[no-any-return]
+        return _raw(x, height, width, rows, columns)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -75,7 +75,7 @@ class _UpsampleBilinearGradient(Function):
         ctx: Any, gradient: Tensor, height: int, width: int, rows: _Axis, columns: _Axis
     ) -> Tensor:
         ctx.input_size, ctx.axes = gradient.shape[-2:], (rows, columns)
-        return _raw_gradient(gradient, height, width, rows, columns)  # type: ignore[no-any-return]
+        return _raw_gradient(gradient, height, width, rows, columns)
 
     @staticmethod
     def backward(ctx: Any, x: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -93,15 +93,17 @@ def upsample_bilinear(
     """Bilinear resampling of feature maps to another size, differentiable any number of times.
 
     Args:
-        x: feature maps, (N, C, H, W), float64, float32, float16 or bfloat16, with at least one pixel.
+        x: feature maps, (N, C, H, W), float64, float32, float16 or bfloat16, with at least one
+        pixel.
             Contiguous, channels-last and channel-sliced tensors are read in place.
         size: (height, width) of the result.
         alignment: ``"half_pixel"`` lays both grids over each other edge to edge, as torch's
             ``interpolate(..., align_corners=False)`` does (the autoencoder's decoder, EfficientAD,
-            table 7). ``"pixel_exact"`` takes ``x`` for a PDN's unpadded output and puts feature (i, j)
-            where the centre of its receptive field is, at pixel (16 + 4i, 16 + 4j) of the network's
-            input; outside the outermost centres the edge value is kept.
-        input_size: (height, width) of the network's input, for ``"pixel_exact"`` where it differs from
+            table 7). ``"pixel_exact"`` takes ``x`` for a PDN's unpadded output and puts feature (i,
+            j) where the centre of its receptive field is, at pixel (16 + 4i, 16 + 4j) of the
+            network's input; outside the outermost centres the edge value is kept.
+        input_size: (height, width) of the network's input, for ``"pixel_exact"`` where it differs
+        from
             ``size``: the result is then laid over the input edge to edge.
 
     Returns:
@@ -123,4 +125,4 @@ def upsample_bilinear(
         input_size = check_size("input_size", input_size)
     rows, columns = resampling_axes(x.shape[-2:], (height, width), alignment, input_size)
     apply = _UpsampleBilinear.apply if needs_gradient(x) else _raw
-    return apply(x, height, width, rows, columns)  # type: ignore[no-any-return]
+    return apply(x, height, width, rows, columns)

@@ -1,4 +1,4 @@
-"""The ops of :mod:`efficientad_ext.ops` in plain torch: slow, simple, and what the kernels are tested against.
+"""The ops of :mod:`efficientad_ext.ops` in plain torch: what the kernels are tested against.
 
 Each function has the arguments and the result of the op of the same name, works on every device and
 in every floating type, and computes in the type it is given: pass float64 for a reference value.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def hard_feature_loss(teacher: Tensor, student: Tensor, p_hard: float = 0.999) -> Tensor:
-    """The mean of the squared differences at or above their ``p_hard``-quantile, by sorting them all."""
+    """The mean of the squared differences from their ``p_hard``-quantile on, by sorting."""
     if teacher.dtype in (torch.float16, torch.bfloat16):
         teacher, student = teacher.float(), student.float()
     difference = (teacher - student).square().flatten()

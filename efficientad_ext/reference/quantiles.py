@@ -18,5 +18,7 @@ def quantiles(x: Tensor, q: float | Sequence[float]) -> Tensor:
         position = fraction * (ordered.numel() - 1)
         lower = int(position)
         upper = min(lower + 1, ordered.numel() - 1)
-        results.append(torch.lerp(ordered[lower].double(), ordered[upper].double(), position - lower))
+        results.append(
+            torch.lerp(ordered[lower].double(), ordered[upper].double(), position - lower)
+        )
     return torch.stack(results).to(x.dtype)

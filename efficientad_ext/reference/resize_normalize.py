@@ -6,9 +6,30 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from efficientad_ext._preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN, WHITE, channels_first
+from efficientad_ext._preprocessing import (
+    IMAGENET_DEVIATION,
+    IMAGENET_MEAN,
+    WHITE,
+    channels_first,
+)
+
+
+def _averaging_matrix(input_length: int, output_length: int) -> Tensor:
+    """The (output, input) matrix of the triangle filter, in float64.
+
+    It is that of torch's ``interpolate(antialias=True)``, which is not used here because on the CPU
+    it gives wrong values for an output of width 1 (torch 2.13).
+    """
+    scale = input_length / output_length
+    support = max(scale, 1.0)
+    centre = scale * (torch.arange(output_length, dtype=torch.float64) + 0.5).unsqueeze(1)
+    sample = torch.arange(input_length, dtype=torch.float64)
+    weight = (1 - ((sample - centre + 0.5) / support).abs()).clamp(min=0)
+    first = (centre - support + 0.5).trunc()
+    end = (centre + support + 0.5).trunc()
+    weight = weight * ((sample >= first) & (sample < end))
+    return weight / weight.sum(dim=1, keepdim=True)
 
 
 def resize_normalize(
@@ -19,7 +40,7 @@ def resize_normalize(
     deviation: Sequence[float] = IMAGENET_DEVIATION,
     background: Sequence[float] = WHITE,
 ) -> Tensor:
-    """Scaling, compositing, torch's antialiased resize and normalisation, one after the other."""
+    """Scaling, compositing, a product with one matrix per axis, and normalisation in turn."""
     pixels = channels_first(image)
     result_type = torch.float64 if image.dtype == torch.float64 else torch.float32
     if image.dtype == torch.uint8:
@@ -37,7 +58,6 @@ def resize_normalize(
     elif pixels.shape[1] == 4:
         alpha = pixels[:, 3:]
         pixels = pixels[:, :3] * alpha + per_channel(background) * (1 - alpha)
-    resized = functional.interpolate(
-        pixels, size=size, mode="bilinear", align_corners=False, antialias=True
-    )
-    return (resized - per_channel(mean)) / per_channel(deviation)
+    vertical = _averaging_matrix(pixels.shape[2], size[0]).to(pixels)
+    horizontal = _averaging_matrix(pixels.shape[3], size[1]).to(pixels)
+    return (vertical @ pixels @ horizontal.T - per_channel(mean)) / per_channel(deviation)

@@ -10,7 +10,9 @@ from torch import Tensor
 from efficientad_ext._geometry import resampling_axes
 
 
-def _interpolation_matrix(input_length: int, output_length: int, step: float, start: float) -> Tensor:
+def _interpolation_matrix(
+    input_length: int, output_length: int, step: float, start: float
+) -> Tensor:
     """The (output, input) matrix of linear interpolation at clamp(step * i + start), in float64."""
     position = torch.arange(output_length, dtype=torch.float64) * step + start
     position = position.clamp(0, input_length - 1)

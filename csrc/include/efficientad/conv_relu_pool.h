@@ -1,4 +1,5 @@
-// Convolution, bias, ReLU and 2x2 average pooling: the first two stages of a PDN (EfficientAD, table 5).
+// Convolution, bias, ReLU and 2x2 average pooling: the first two stages of a PDN (EfficientAD,
+// table 5).
 #pragma once
 
 #include "efficientad/execution.h"
@@ -7,8 +8,9 @@
 
 namespace efficientad {
 
-// Stride-1 convolution with `padding` zeros on every side, then average pooling with a 2x2 window and
-// stride 2 over the activation with `pool_padding` zeros on every side; the zeros count in the average.
+// Stride-1 convolution with `padding` zeros on every side, then average pooling with a 2x2 window
+// and stride 2 over the activation with `pool_padding` zeros on every side; the zeros count in the
+// average.
 struct ConvReluPool {
   ScalarType type;  // of everything: any floating type
   FeatureMaps input;

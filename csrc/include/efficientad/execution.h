@@ -1,4 +1,5 @@
-// How a kernel is run, and what it says of it. Kernels neither allocate device memory nor synchronise.
+// How a kernel is run, and what it says of it. Kernels neither allocate device memory nor
+// synchronise.
 #pragma once
 
 #include <cstdint>

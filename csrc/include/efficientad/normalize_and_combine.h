@@ -1,5 +1,5 @@
-// Quantile normalisation of the local and the global map, their average, its upsampling and the image
-// score (EfficientAD, section 3.4).
+// Quantile normalisation of the local and the global map, their average, its upsampling and the
+// image score (EfficientAD, section 3.4).
 #pragma once
 
 #include "efficientad/execution.h"

@@ -10,8 +10,8 @@ namespace efficientad {
 // Antialiased bilinear resize (a triangle filter as wide as the scale, at least one source pixel,
 // weights normalised at the borders), then (value - mean) / deviation per channel.
 //
-// One channel is repeated to three. Four channels are red, green, blue, alpha: colour is composited on
-// `background` before the resize, value * alpha + background * (1 - alpha).
+// One channel is repeated to three. Four channels are red, green, blue, alpha: colour is composited
+// on `background` before the resize, value * alpha + background * (1 - alpha).
 struct ResizeNormalize {
   ScalarType type;    // of image: uint8, uint16 or any floating type
   FeatureMaps image;  // 1, 3 or 4 channels, any strides
@@ -20,7 +20,8 @@ struct ResizeNormalize {
   double deviation[3];
   double background[3];  // in [0, 1]
   std::int64_t output_height, output_width;
-  void* output;  // dense [batch][3][output_height][output_width]: double for a double image, else float
+  void* output;  // dense [batch][3][output_height][output_width]: double for a double image, else
+                 // float
 };
 
 }  // namespace efficientad

@@ -1,4 +1,5 @@
-// The squared difference of two stacks of feature maps, averaged over channels (EfficientAD, section 3.3).
+// The squared difference of two stacks of feature maps, averaged over channels (EfficientAD,
+// section 3.3).
 #pragma once
 
 #include "efficientad/execution.h"
