@@ -14,9 +14,7 @@ from torch.autograd.function import once_differentiable
 from efficientad_ext._checks import check_same_feature_maps, check_size, needs_gradient
 from efficientad_ext._geometry import resampling_axes
 from efficientad_ext._registry import Backend, register
-from efficientad_ext.reference.normalize_and_combine import (
-    normalize_and_combine as reference_normalize_and_combine,
-)
+from efficientad_ext.ops.upsample_bilinear import upsample_gradient
 
 _Axis = tuple[float, float]
 
@@ -81,28 +79,28 @@ class _NormalizeAndCombine(Function):
         global_map: Tensor,
         quantiles: Sequence[float],
         size: tuple[int, int],
-        input_size: tuple[int, int],
         rows: _Axis,
         columns: _Axis,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(local_map, global_map)
-        ctx.quantiles, ctx.size, ctx.input_size = quantiles, size, input_size
+        ctx.quantiles, ctx.axes = quantiles, (rows, columns)
         return _raw(local_map, global_map, quantiles, *size, rows, columns)
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, map_gradient: Tensor, score_gradient: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None, None, None]:
-        with torch.enable_grad():
-            local_map, global_map = (saved.detach().requires_grad_() for saved in ctx.saved_tensors)
-            combined, score = reference_normalize_and_combine(
-                local_map, global_map, ctx.quantiles, ctx.size, input_size=ctx.input_size
-            )
-        local_gradient, global_gradient = torch.autograd.grad(
-            (combined, score), (local_map, global_map), (map_gradient, score_gradient.to(score))
-        )
-        return local_gradient, global_gradient, None, None, None, None, None
+    ) -> tuple[Tensor, Tensor, None, None, None, None]:
+        local_map, global_map = ctx.saved_tensors
+        local_a, local_b, global_a, global_b = ctx.quantiles
+        local_scale, global_scale = 0.05 / (local_b - local_a), 0.05 / (global_b - global_a)
+        combined = (local_map - local_a) * local_scale + (global_map - global_a) * global_scale
+        # Equal maxima share the score's gradient, as for torch.amax.
+        highest = combined == combined.amax(dim=(1, 2, 3), keepdim=True)
+        share = score_gradient.view(-1, 1, 1, 1) / highest.sum(dim=(1, 2, 3), keepdim=True)
+        gradient = upsample_gradient(map_gradient, *local_map.shape[2:], *ctx.axes)
+        gradient = gradient + (highest * share).to(gradient)
+        return gradient * local_scale, gradient * global_scale, None, None, None, None
 
 
 def _check_quantiles(quantiles: Sequence[float] | Tensor) -> tuple[float, ...]:
@@ -167,7 +165,5 @@ def normalize_and_combine(
     input_size = size if input_size is None else check_size("input_size", input_size)
     rows, columns = resampling_axes(local_map.shape[-2:], size, "pixel_exact", input_size)
     if needs_gradient(local_map, global_map):
-        return _NormalizeAndCombine.apply(
-            local_map, global_map, values, size, input_size, rows, columns
-        )
+        return _NormalizeAndCombine.apply(local_map, global_map, values, size, rows, columns)
     return _raw(local_map, global_map, values, *size, rows, columns)

@@ -18,9 +18,7 @@ from efficientad_ext._preprocessing import (
     channels_first,
 )
 from efficientad_ext._registry import Backend, register
-from efficientad_ext.reference.resize_normalize import (
-    resize_normalize as reference_resize_normalize,
-)
+from efficientad_ext.reference.resize_normalize import averaging_matrix
 
 _SCALES = {torch.uint8: 1 / 255, torch.uint16: 1 / 65535}
 
@@ -76,13 +74,18 @@ class _ResizeNormalize(Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (image,) = ctx.saved_tensors
-        mean, deviation, background = ctx.constants
-        with torch.enable_grad():
-            image = image.detach().requires_grad_()
-            output = reference_resize_normalize(
-                image, ctx.size, mean=mean, deviation=deviation, background=background
-            )
-        return torch.autograd.grad(output, image, gradient)[0], None, None
+        _, deviation, background = (
+            gradient.new_tensor(values).view(1, 3, 1, 1) for values in ctx.constants
+        )
+        vertical = averaging_matrix(image.shape[2], ctx.size[0]).to(gradient)
+        horizontal = averaging_matrix(image.shape[3], ctx.size[1]).to(gradient)
+        colour = vertical.T @ (gradient / deviation) @ horizontal
+        if image.shape[1] == 1:
+            colour = colour.sum(dim=1, keepdim=True)
+        elif image.shape[1] == 4:
+            alpha = (colour * (image[:, :3] - background)).sum(dim=1, keepdim=True)
+            colour = torch.cat([colour * image[:, 3:], alpha], dim=1)
+        return colour.to(image), None, None
 
 
 def _colour(name: str, values: Sequence[float]) -> tuple[float, ...]:

@@ -48,7 +48,7 @@ def _gradient(
 
 _ARGUMENTS = "SymInt height, SymInt width, float[] rows, float[] columns"
 _raw = register(f"upsample_bilinear(Tensor x, {_ARGUMENTS}) -> Tensor", _forward, _forward_fake)
-_raw_gradient = register(
+upsample_gradient = register(
     f"upsample_bilinear_gradient(Tensor gradient, {_ARGUMENTS}) -> Tensor", _gradient, _forward_fake
 )
 
@@ -63,7 +63,7 @@ class _UpsampleBilinear(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        apply = _UpsampleBilinearGradient.apply if needs_gradient(gradient) else _raw_gradient
+        apply = _UpsampleBilinearGradient.apply if needs_gradient(gradient) else upsample_gradient
         return apply(gradient, *ctx.input_size, *ctx.axes), None, None, None, None
 
 
@@ -75,7 +75,7 @@ class _UpsampleBilinearGradient(Function):
         ctx: Any, gradient: Tensor, height: int, width: int, rows: _Axis, columns: _Axis
     ) -> Tensor:
         ctx.input_size, ctx.axes = gradient.shape[-2:], (rows, columns)
-        return _raw_gradient(gradient, height, width, rows, columns)
+        return upsample_gradient(gradient, height, width, rows, columns)
 
     @staticmethod
     def backward(ctx: Any, x: Tensor) -> tuple[Tensor, None, None, None, None]:

@@ -15,7 +15,7 @@ from efficientad_ext._preprocessing import (
 )
 
 
-def _averaging_matrix(input_length: int, output_length: int) -> Tensor:
+def averaging_matrix(input_length: int, output_length: int) -> Tensor:
     """The (output, input) matrix of the triangle filter, in float64.
 
     It is that of torch's ``interpolate(antialias=True)``, which is not used here because on the CPU
@@ -58,6 +58,6 @@ def resize_normalize(
     elif pixels.shape[1] == 4:
         alpha = pixels[:, 3:]
         pixels = pixels[:, :3] * alpha + per_channel(background) * (1 - alpha)
-    vertical = _averaging_matrix(pixels.shape[2], size[0]).to(pixels)
-    horizontal = _averaging_matrix(pixels.shape[3], size[1]).to(pixels)
+    vertical = averaging_matrix(pixels.shape[2], size[0]).to(pixels)
+    horizontal = averaging_matrix(pixels.shape[3], size[1]).to(pixels)
     return (vertical @ pixels @ horizontal.T - per_channel(mean)) / per_channel(deviation)
