@@ -1,0 +1,42 @@
+"""EfficientAD: training, calibration, evaluation and the command line.
+
+Detection alone needs only :mod:`efficientad_ext`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from efficientad.evaluation import Evaluation, evaluate
+    from efficientad.teacher import Teacher, load_teacher, random_teacher
+    from efficientad.training import TrainingConfig, train
+
+__all__ = [
+    "Evaluation",
+    "Teacher",
+    "TrainingConfig",
+    "evaluate",
+    "load_teacher",
+    "random_teacher",
+    "train",
+]
+
+# Where each public name is defined. They are imported when first used, so that the command line
+# answers --help without waiting for torch.
+_MODULES = {
+    "Evaluation": "evaluation",
+    "Teacher": "teacher",
+    "TrainingConfig": "training",
+    "evaluate": "evaluation",
+    "load_teacher": "teacher",
+    "random_teacher": "teacher",
+    "train": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,83 @@
+"""The losses of EfficientAD's training step (section 3.2 to 3.4 of the paper, and its appendix)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from efficientad.networks import Networks, full_precision
+from efficientad_ext import ops
+from efficientad_ext.architecture import FEATURE_CHANNELS
+from efficientad_ext.inference import autoencoder_input
+
+P_HARD = 0.999
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The scalar losses of one step.
+
+    ``hard`` is the hard feature loss, ``penalty`` the pretraining penalty (None in a run without
+    penalty images), ``autoencoder`` L_AE and ``student_autoencoder`` L_STAE.
+    """
+
+    hard: Tensor
+    penalty: Tensor | None
+    autoencoder: Tensor
+    student_autoencoder: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The sum, which the student and the autoencoder minimise together."""
+        total = self.hard + self.autoencoder + self.student_autoencoder
+        return total if self.penalty is None else total + self.penalty
+
+
+def training_losses(
+    networks: Networks, image: Tensor, augmented: Tensor, penalty: Tensor | None
+) -> Losses:
+    """The losses of a batch of training images I, their augmented versions I', and images P.
+
+    Args:
+        networks: teacher, student and autoencoder.
+        image: I, (N, 3, H, W), normalised.
+        augmented: I', likewise.
+        penalty: P, likewise; None for a run without penalty images.
+    """
+    count = image.shape[0]
+    teacher = networks.normalized_teacher(torch.cat([image, augmented]))
+    plain = image if penalty is None else torch.cat([image, penalty])
+    imitating_teacher, imitating_autoencoder = student_halves(networks.student, plain, augmented)
+    reconstruction = full_precision(networks.autoencoder(autoencoder_input(augmented)))
+    return Losses(
+        hard=ops.hard_feature_loss(teacher[:count], imitating_teacher[:count], P_HARD),
+        penalty=None if penalty is None else imitating_teacher[count:].square().mean(),
+        autoencoder=functional.mse_loss(reconstruction, teacher[count:]),
+        student_autoencoder=functional.mse_loss(reconstruction, imitating_autoencoder),
+    )
+
+
+def student_halves(
+    student: nn.Sequential, plain: Tensor, augmented: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The half of the student's output that each image's loss needs, and no more.
+
+    All images pass through the student's body as one batch. Of the last convolution, I and P need
+    the first 384 channels, which imitate the teacher, and I' the last 384, which imitate the
+    autoencoder.
+
+    Returns:
+        (first half for ``plain``, second half for ``augmented``), each (N, 384, h, w).
+    """
+    last = student[-1]
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
+    hidden = student[:-1](torch.cat([plain, augmented]))
+    count = plain.shape[0]
+    first, second = slice(None, FEATURE_CHANNELS), slice(FEATURE_CHANNELS, None)
+    teacher_half = functional.conv2d(hidden[:count], last.weight[first], last.bias[first])
+    autoencoder_half = functional.conv2d(hidden[count:], last.weight[second], last.bias[second])
+    return full_precision(teacher_half), full_precision(autoencoder_half)

@@ -1,0 +1,137 @@
+"""The three networks as trainable modules, built from the tables in efficientad_ext.architecture.
+
+Their state dicts have the keys of the most used public implementation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from efficientad.randomness import Purpose, torch_seed
+from efficientad_ext import ops
+from efficientad_ext.architecture import (
+    FEATURE_CHANNELS,
+    STUDENT_CHANNELS,
+    AveragePool,
+    Convolution,
+    Dropout,
+    Layers,
+    ReLU,
+    Size,
+    Upsample,
+    autoencoder_layers,
+    check_input_size,
+    feature_grid,
+    pdn_layers,
+)
+
+
+def pdn(size: Size, out_channels: int, padded: bool = False) -> nn.Sequential:
+    """A patch description network: (N, 3, H, W) to (N, out_channels, h, w).
+
+    (h, w) is ``feature_grid(H, W)``, or (H / 4, W / 4) if padded.
+
+    Args:
+        size: "small" or "medium".
+        out_channels: 384 for a teacher, 768 for a student.
+        padded: as used while a teacher is distilled; anomaly detection runs unpadded.
+    """
+    return _sequential(pdn_layers(size, out_channels, padded=padded))
+
+
+def autoencoder(feature_size: tuple[int, int]) -> nn.Sequential:
+    """The autoencoder: (N, 3, 256, 256) to (N, 384, *feature_size).
+
+    ``efficientad_ext.inference.autoencoder_input`` brings images to that input size.
+    """
+    return _sequential(autoencoder_layers(feature_size))
+
+
+def full_precision(features: Tensor) -> Tensor:
+    """Features that a network computed in bfloat16 as float32; others as they are."""
+    return features.float() if features.dtype == torch.bfloat16 else features
+
+
+@dataclass
+class Networks:
+    """What a training run works on.
+
+    ``teacher_mean`` and ``teacher_deviation`` are (384,) statistics of the teacher's output over
+    the training images; student and autoencoder imitate the output normalised with them.
+    """
+
+    teacher: nn.Sequential
+    student: nn.Sequential
+    autoencoder: nn.Sequential
+    teacher_mean: Tensor
+    teacher_deviation: Tensor
+
+    def normalized_teacher(self, images: Tensor) -> Tensor:
+        """The teacher's features with mean 0 and deviation 1 per channel, without gradient."""
+        with torch.no_grad():
+            features = full_precision(self.teacher(images))
+            mean = self.teacher_mean.view(1, -1, 1, 1)
+            return (features - mean) / self.teacher_deviation.view(1, -1, 1, 1)
+
+
+def initial_networks(
+    size: Size,
+    input_size: tuple[int, int],
+    teacher_weights: dict[str, Tensor],
+    seed: int,
+    device: torch.device,
+) -> Networks:
+    """A loaded teacher, and a student and an autoencoder with torch's default random weights.
+
+    Raises:
+        ValueError: if the input size is below 128x128.
+    """
+    check_input_size(*input_size)
+    teacher = pdn(size, FEATURE_CHANNELS)
+    teacher.load_state_dict(teacher_weights)
+    with torch_seed(seed, Purpose.INITIAL_WEIGHTS):
+        student = pdn(size, STUDENT_CHANNELS)
+        imitator = autoencoder(feature_grid(*input_size))
+    teacher.requires_grad_(False)
+    # Channels-last weights make torch's CPU convolutions up to twice as fast.
+    to_device = {"device": device, "memory_format": torch.channels_last}
+    return Networks(
+        teacher.eval().to(**to_device),  # type: ignore[call-overload]
+        student.to(**to_device),  # type: ignore[call-overload]
+        imitator.to(**to_device),  # type: ignore[call-overload]
+        torch.zeros(FEATURE_CHANNELS, device=device),
+        torch.ones(FEATURE_CHANNELS, device=device),
+    )
+
+
+class _UpsampleBilinear(nn.Module):
+    """Bilinear resampling as in detection; unlike torch's, its gradient is repeatable on CUDA."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self._size = size
+
+    def forward(self, features: Tensor) -> Tensor:
+        return ops.upsample_bilinear(features, self._size)
+
+
+def _sequential(layers: Layers) -> nn.Sequential:
+    return nn.Sequential(*map(_module, layers))
+
+
+def _module(layer: object) -> nn.Module:
+    match layer:
+        case Convolution(in_channels, out_channels, kernel, stride, padding):
+            return nn.Conv2d(in_channels, out_channels, kernel, stride, padding)
+        case ReLU():
+            return nn.ReLU()
+        case AveragePool(padding):
+            return nn.AvgPool2d(2, 2, padding)
+        case Upsample(size):
+            return _UpsampleBilinear(size)
+        case Dropout(probability):
+            return nn.Dropout(probability)
+    raise TypeError(f"no module is known for the layer {layer!r}")

@@ -1,0 +1,62 @@
+"""Randomness without state: every draw is a function of the seed, its purpose and its index.
+
+A resumed run therefore needs no saved generator, and the order in which background threads happen
+to work changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Purpose(IntEnum):
+    """What a random number is for; each purpose has a sequence of its own."""
+
+    RANDOM_TEACHER = 0
+    INITIAL_WEIGHTS = 1
+    VALIDATION_SPLIT = 2
+    TRAINING_ORDER = 3
+    AUGMENTATION = 4
+    PENALTY_ORDER = 5
+    PENALTY_GRAYSCALE = 6
+    DROPOUT = 7
+    TEXTURES = 8
+
+
+def generator(seed: int, purpose: Purpose, index: int = 0) -> np.random.Generator:
+    """A numpy generator that depends on nothing but its three arguments (all ≥ 0)."""
+    sequence = np.random.SeedSequence([seed, int(purpose), index])
+    return np.random.Generator(np.random.Philox(sequence))
+
+
+@contextmanager
+def torch_seed(seed: int, purpose: Purpose, index: int = 0) -> Iterator[None]:
+    """Seeds torch's global generators inside the ``with`` block and restores them behind it."""
+    value = int(generator(seed, purpose, index).integers(2**63))
+    with torch.random.fork_rng():
+        torch.manual_seed(value)
+        yield
+
+
+def shuffled_index(seed: int, purpose: Purpose, count: int, position: int) -> int:
+    """An index below ``count``, by its position in an endless sequence.
+
+    The sequence consists of rounds; in each of them every index comes once, in a new random order.
+    """
+    round_number, offset = divmod(position, count)
+    return int(_permutation(seed, purpose, count, round_number)[offset])
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, purpose: Purpose, count: int, round_number: int) -> NDArray[np.int64]:
+    return generator(seed, purpose, round_number).permutation(count)

@@ -1,0 +1,298 @@
+"""Training, from a folder of normal images to a model file (appendix of the paper)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from efficientad.calibration import calibrate
+from efficientad.checkpoint import (
+    Settings,
+    checkpoint_path,
+    restore_checkpoint,
+    save_checkpoint,
+)
+from efficientad.interruption import Interruption
+from efficientad.loader import ImageStore, SampleLoader, normalize
+from efficientad.losses import Losses, training_losses
+from efficientad.networks import Networks, initial_networks
+from efficientad.progress import progress_bar, with_progress
+from efficientad.randomness import Purpose, torch_seed
+from efficientad.run_images import RunImages, find_run_images
+from efficientad.statistics import channel_statistics
+from efficientad.teacher import Teacher
+from efficientad_ext.architecture import SIZES, Size, check_input_size
+from efficientad_ext.model_file import Model, save_model
+
+logger = logging.getLogger(__name__)
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+
+LEARNING_RATE = 1e-4
+REDUCED_LEARNING_RATE = 1e-5
+REDUCED_AFTER = 0.95
+WEIGHT_DECAY = 1e-5
+
+_CHECKPOINT_SECONDS = 60.0
+_REPORT_EVERY = 10
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a run is to do; the defaults are the paper's.
+
+    Attributes:
+        size: "small" or "medium".
+        input_size: (height, width) of the network's input, each ≥ 128.
+        steps: training steps, each of one image.
+        seed: of every random draw, ≥ 0.
+        precision: of the convolutions in training; "bfloat16" is faster where the processor has it.
+            Weights, losses and everything in calibration and detection stay float32.
+
+    Raises:
+        ValueError: for a value out of range.
+    """
+
+    size: Size = "small"
+    input_size: tuple[int, int] = (256, 256)
+    steps: int = 70_000
+    seed: int = 0
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ValueError(f"size is {self.size!r}; expected one of {', '.join(SIZES)}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision is {self.precision!r}; expected float32 or bfloat16")
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; expected at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; expected at least 0")
+        check_input_size(*self.input_size)
+
+
+def train(
+    data: Path | str,
+    output: Path | str,
+    teacher: Teacher,
+    config: TrainingConfig | None = None,
+    *,
+    penalty_images: Path | str | None = None,
+    device: str | torch.device = "cpu",
+    resume: bool = False,
+) -> Model:
+    """Trains a student and an autoencoder, calibrates them, and saves and returns the model.
+
+    The state of the run is written about once a minute, and when SIGINT or SIGTERM asks it to stop,
+    to ``<output>.checkpoint``, which is removed in the end. A run that was stopped or killed and
+    resumed gives the same file, byte for byte, as an unbroken one with as many threads on the same
+    machine.
+
+    Args:
+        data: a folder of normal images, or one in the layout of MVTec AD (see ``find_dataset``).
+            Unreadable images are reported in the log and left out.
+        output: the model file to write.
+        teacher: from ``load_teacher`` or ``random_teacher``, of the size in ``config``.
+        config: see ``TrainingConfig``.
+        penalty_images: a folder of generic photos for the pretraining penalty; without it the run
+            says so and trains without the penalty.
+        device: where to train.
+        resume: continue from the checkpoint, if there is one.
+
+    Raises:
+        FileNotFoundError: if a folder does not exist.
+        FileExistsError: if there is a checkpoint, but ``resume`` is not asked for.
+        ValueError: for unusable data, or a checkpoint from other settings.
+        RuntimeError: if the training diverges.
+    """
+    config = config or TrainingConfig()
+    output, device = Path(output), torch.device(device)
+    checkpoint = checkpoint_path(output)
+    _check_output(output, checkpoint, resume)
+    if teacher.size != config.size:
+        raise ValueError(f"the teacher is {teacher.size}, but the run is {config.size}")
+    images = find_run_images(Path(data), penalty_images, config.input_size, config.seed)
+    settings = {**_settings(config, teacher), **images.record}
+    networks = initial_networks(
+        config.size, config.input_size, teacher.weights, config.seed, device
+    )
+    optimizer = _make_optimizer(networks)
+    step = 0
+    # On CUDA: float32 without TF32, and algorithms that give the same bits every time.
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
+        if checkpoint.exists():
+            step = restore_checkpoint(checkpoint, networks, optimizer, settings)
+            logger.info("resuming after step %d of %d", step, config.steps)
+        else:
+            _measure_teacher(networks, images.train, device)
+        run = _Run(config, networks, optimizer, images, device, checkpoint, settings, step)
+        run.to_the_end()
+    model = calibrate(_model(config, networks, settings), images.validation, device)
+    save_model(model, output)
+    checkpoint.unlink(missing_ok=True)
+    return model
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """1e-4, and a tenth of it after 95 % of the steps; ``step`` counts from 0."""
+    return LEARNING_RATE if step < int(REDUCED_AFTER * steps) else REDUCED_LEARNING_RATE
+
+
+@dataclass
+class _Run:
+    """The loop over the training steps."""
+
+    config: TrainingConfig
+    networks: Networks
+    optimizer: torch.optim.Adam
+    images: RunImages
+    device: torch.device
+    checkpoint: Path
+    settings: Settings
+    step: int
+
+    def to_the_end(self) -> None:
+        """Does the steps that are left; the last state is in the checkpoint afterwards."""
+        config = self.config
+        samples = SampleLoader(
+            self.step, config.steps, config.seed, self.images.train, self.images.penalty
+        )
+        bar = progress_bar("training", "step", config.steps, self.step)
+        saved_at = time.monotonic()
+        with samples, Interruption() as interruption, bar:
+            for sample in samples:
+                image, augmented = self._batch(sample.image), self._batch(sample.augmented)
+                penalty = None if sample.penalty is None else self._batch(sample.penalty)
+                losses = self._train_step(image, augmented, penalty)
+                self.step += 1
+                bar.update()
+                if self.step % _REPORT_EVERY == 0 or self.step == config.steps:
+                    bar.set_postfix_str(self._describe(losses), refresh=False)
+                due = time.monotonic() - saved_at >= _CHECKPOINT_SECONDS
+                if due or interruption.requested or self.step == config.steps:
+                    self._describe(losses)
+                    self._save()
+                    saved_at = time.monotonic()
+                if interruption.requested:
+                    logger.warning(
+                        "stopped after step %d of %d; continue with --resume",
+                        self.step,
+                        config.steps,
+                    )
+                    interruption.act()
+
+    def _train_step(
+        self, image: torch.Tensor, augmented: torch.Tensor, penalty: torch.Tensor | None
+    ) -> Losses:
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, config.steps)
+        with (
+            torch_seed(config.seed, Purpose.DROPOUT, self.step),
+            torch.autocast(
+                self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
+            ),
+        ):
+            losses = training_losses(self.networks, image, augmented, penalty)
+        self.optimizer.zero_grad()
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return losses
+
+    def _batch(self, image: torch.Tensor) -> torch.Tensor:
+        return image[None].to(self.device, memory_format=torch.channels_last)
+
+    def _describe(self, losses: Losses) -> str:
+        """The losses and the rate as text; raises RuntimeError for a loss that is not finite."""
+        named = {
+            "hard": losses.hard,
+            "penalty": losses.penalty,
+            "AE": losses.autoencoder,
+            "STAE": losses.student_autoencoder,
+        }
+        values = {name: float(loss.detach()) for name, loss in named.items() if loss is not None}
+        if not all(map(math.isfinite, values.values())):
+            raise RuntimeError(
+                f"the training diverged: at step {self.step} a loss is NaN or infinite ({values}); "
+                "check the training images and the teacher"
+            )
+        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        return f"{text}, rate {learning_rate(self.step - 1, self.config.steps):g}"
+
+    def _save(self) -> None:
+        save_checkpoint(self.checkpoint, self.networks, self.optimizer, self.step, self.settings)
+
+
+def _check_output(output: Path, checkpoint: Path, resume: bool) -> None:
+    if not output.parent.is_dir():
+        raise FileNotFoundError(
+            f"the folder {output.parent} for the model file does not exist; create it first"
+        )
+    if output.is_dir():
+        raise ValueError(f"{output} is a folder; expected the name of the model file to write")
+    if checkpoint.exists() and not resume:
+        raise FileExistsError(
+            f"{checkpoint} holds an unfinished run; continue it with --resume, or delete it"
+        )
+
+
+def _settings(config: TrainingConfig, teacher: Teacher) -> Settings:
+    height, width = config.input_size
+    return {
+        "size": config.size,
+        "image size": f"{height}x{width}",
+        "steps": config.steps,
+        "seed": config.seed,
+        "precision": config.precision,
+        "teacher": teacher.source,
+        "teacher's fingerprint": teacher.fingerprint,
+    }
+
+
+def _make_optimizer(networks: Networks) -> torch.optim.Adam:
+    parameters = [*networks.student.parameters(), *networks.autoencoder.parameters()]
+    return torch.optim.Adam(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+
+
+def _measure_teacher(networks: Networks, images: ImageStore, device: torch.device) -> None:
+    def feature_maps() -> Iterator[torch.Tensor]:
+        for index in with_progress("teacher statistics", "image", range(len(images))):
+            batch = normalize(images[index])[None]
+            yield networks.teacher(batch.to(device, memory_format=torch.channels_last))
+
+    with torch.no_grad():
+        mean, deviation = channel_statistics(feature_maps())
+    networks.teacher_mean.copy_(mean)
+    networks.teacher_deviation.copy_(deviation)
+
+
+def _model(config: TrainingConfig, networks: Networks, settings: Settings) -> Model:
+    def weights(network: nn.Sequential) -> dict[str, torch.Tensor]:
+        return {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in network.state_dict().items()
+        }
+
+    return Model(
+        size=config.size,
+        input_size=config.input_size,
+        teacher=weights(networks.teacher),
+        student=weights(networks.student),
+        autoencoder=weights(networks.autoencoder),
+        teacher_mean=networks.teacher_mean.cpu(),
+        teacher_deviation=networks.teacher_deviation.cpu(),
+        # Neutral until the calibration fills them in.
+        quantiles=(0.0, 1.0, 0.0, 1.0),
+        threshold=0.0,
+        training=dict(settings),
+    )
