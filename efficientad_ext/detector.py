@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -21,6 +20,7 @@ from efficientad_ext.architecture import (
 from efficientad_ext.images import Images, iterate_images
 from efficientad_ext.inference import (
     autoencoder_input,
+    exact_float32,
     forward,
     prepared,
     with_output_normalisation,
@@ -210,7 +210,7 @@ class Detector:
         grid = feature_grid(*self._input_size)
         local_maps = [torch.empty((0, 1, *grid), device=self._device)]
         global_maps = list(local_maps)
-        with _exact_float32(self._device):
+        with exact_float32(self._device):
             for start in range(0, len(x), self._images_per_pass):
                 part = x[start : start + self._images_per_pass]
                 local_map, global_map = self._maps_of_one_pass(part)
@@ -250,12 +250,3 @@ class Detector:
         padded = functional.pad(combined, (_PAPER_PADDING,) * 4)
         score = ops.upsample_bilinear(padded, self._input_size).amax(dim=(1, 2, 3))
         return ops.upsample_bilinear(padded, size), score
-
-
-def _exact_float32(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Convolutions by cuDNN in full float32 (no TF32) and by repeatable algorithms."""
-    if device.type != "cuda":
-        return contextlib.nullcontext()
-    return torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -92,3 +93,12 @@ def prepared(parameters: Parameters, device: torch.device) -> dict[str, Tensor]:
         )
         for key, parameter in parameters.items()
     }
+
+
+def exact_float32(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Convolutions by cuDNN in full float32 (no TF32) and by repeatable algorithms."""
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )

@@ -11,13 +11,13 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from efficientad_ext._checks import check_size, needs_gradient
-from efficientad_ext._preprocessing import (
+from efficientad_ext._registry import Backend, register
+from efficientad_ext.preprocessing import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
     WHITE,
     channels_first,
 )
-from efficientad_ext._registry import Backend, register
 from efficientad_ext.reference.resize_normalize import averaging_matrix
 
 _SCALES = {torch.uint8: 1 / 255, torch.uint16: 1 / 65535}

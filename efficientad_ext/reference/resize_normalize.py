@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from efficientad_ext._preprocessing import (
+from efficientad_ext.preprocessing import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
     WHITE,

@@ -15,8 +15,8 @@ from efficientad.augmentation import augment, augment_penalty, centre_crop
 from efficientad.datasets import report_skipped
 from efficientad.randomness import Purpose, generator, shuffled_index
 from efficientad_ext import ops
-from efficientad_ext._preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
 from efficientad_ext.images import load_image
+from efficientad_ext.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 CACHE_BYTES = 1 << 30
 _THREADS = 2

@@ -30,6 +30,7 @@ from efficientad.run_images import RunImages, find_run_images
 from efficientad.statistics import channel_statistics
 from efficientad.teacher import Teacher
 from efficientad_ext.architecture import SIZES, Size, check_input_size
+from efficientad_ext.inference import exact_float32
 from efficientad_ext.model_file import Model, save_model
 
 logger = logging.getLogger(__name__)
@@ -126,10 +127,7 @@ def train(
     )
     optimizer = _make_optimizer(networks)
     step = 0
-    # On CUDA: float32 without TF32, and algorithms that give the same bits every time.
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    ):
+    with exact_float32(device):
         if checkpoint.exists():
             step = restore_checkpoint(checkpoint, networks, optimizer, settings)
             logger.info("resuming after step %d of %d", step, config.steps)
@@ -205,7 +203,7 @@ class _Run:
         ):
             losses = training_losses(self.networks, image, augmented, penalty)
         self.optimizer.zero_grad()
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        losses.total.backward()
         self.optimizer.step()
         return losses
 
