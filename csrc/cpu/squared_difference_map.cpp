@@ -61,11 +61,12 @@ void planes_tile(const SquaredDifferenceMap& problem, const Operands<Scalar>& at
   });
 }
 
-// Where channels were sliced away, the hardware does not see that the next pixel follows after a
-// gap: it is fetched ahead by hand, from `a_step` and `b_step` elements on.
+// The sum over channels of one pixel, channels-last layout. `a_next` and `b_next` are fetched ahead
+// by hand: where channels were sliced away, the hardware does not see that pixels follow after a
+// gap.
 template <class Scalar>
-Accumulator<Scalar> channels_last_pixel(const Scalar* a, const Scalar* b, std::int64_t channels,
-                                        std::int64_t a_step, std::int64_t b_step) {
+inline Accumulator<Scalar> channels_last_sum(const Scalar* a, const Scalar* b, const Scalar* a_next,
+                                             const Scalar* b_next, std::int64_t channels) {
   using Sum = Accumulator<Scalar>;
   constexpr int kSums = 4;
   Vector<Sum> sums[kSums] = {};
@@ -73,8 +74,8 @@ Accumulator<Scalar> channels_last_pixel(const Scalar* a, const Scalar* b, std::i
   for (; channel + kSums * kLanes<Sum> <= channels; channel += kSums * kLanes<Sum>) {
     for (int index = 0; index < kSums; ++index) {
       const std::int64_t at = channel + index * kLanes<Sum>;
-      __builtin_prefetch(a + at + a_step);
-      __builtin_prefetch(b + at + b_step);
+      __builtin_prefetch(a_next + at);
+      __builtin_prefetch(b_next + at);
       const Vector<Sum> difference = load(a + at) - load(b + at);
       sums[index] += difference * difference;
     }
@@ -84,7 +85,28 @@ Accumulator<Scalar> channels_last_pixel(const Scalar* a, const Scalar* b, std::i
     const Vector<Sum> difference = load_first(a + channel, count) - load_first(b + channel, count);
     sums[0] += difference * difference;
   }
-  return sum_of_lanes<Sum>((sums[0] + sums[1]) + (sums[2] + sums[3])) / static_cast<Sum>(channels);
+  return sum_of_lanes<Sum>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+// The map of `pixels` consecutive pixels of one image, channels-last layout.
+template <class Scalar>
+void channels_last_pixels(const SquaredDifferenceMap& problem, const Operands<Scalar>& at,
+                          std::int64_t pixels) {
+  constexpr std::int64_t kPixelsAhead = 4;
+  const std::int64_t channels = problem.a.channels;
+  const Accumulator<Scalar> scale =
+      Accumulator<Scalar>{1} / static_cast<Accumulator<Scalar>>(channels);
+  const Scalar* a = at.a;
+  const Scalar* b = at.b;
+  for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
+    // The last pixels fetch themselves again.
+    const std::int64_t ahead = pixel + kPixelsAhead < pixels ? kPixelsAhead : 0;
+    store_one(at.output + pixel,
+              scale * channels_last_sum(a, b, a + ahead * problem.a.column_stride,
+                                        b + ahead * problem.b.column_stride, channels));
+    a += problem.a.column_stride;
+    b += problem.b.column_stride;
+  }
 }
 
 template <class Scalar>
@@ -110,10 +132,12 @@ void run(const SquaredDifferenceMap& problem, const Execution& execution) {
     return;
   }
   parallel_ranges(threads, a.batch * pixels, [&](int, std::int64_t begin, std::int64_t end) {
-    for (std::int64_t pixel = begin; pixel < end; ++pixel) {
-      const Operands<Scalar> at = operands(pixel / pixels, pixel % pixels);
-      store_one(at.output, channels_last_pixel(at.a, at.b, a.channels, 2 * a.column_stride,
-                                               2 * b.column_stride));
+    while (begin < end) {
+      const Operands<Scalar> at = operands(begin / pixels, begin % pixels);
+      const std::int64_t left_in_image = pixels - begin % pixels;
+      const std::int64_t count = left_in_image < end - begin ? left_in_image : end - begin;
+      channels_last_pixels(problem, at, count);
+      begin += count;
     }
   });
 }
