@@ -4,6 +4,14 @@ Importing this package needs torch, numpy and the compiled kernels, no GPU and n
 and the command line are in the package :mod:`efficientad`.
 """
 
+try:
+    from efficientad_ext import _C  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"the compiled kernels are missing from {__path__[0]}; if that is the source tree, start "
+        "Python in another folder (or with -P), so that the installed package is found"
+    ) from error
+
 from efficientad_ext import ops, reference
 from efficientad_ext._build import build_config
 from efficientad_ext.detector import Detection, Detector
