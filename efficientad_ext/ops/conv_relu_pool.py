@@ -111,7 +111,7 @@ def conv_relu_pool(
 ) -> Tensor:
     """Stride-1 convolution, bias, ReLU, and 2x2 average pooling with stride 2.
 
-    The first two stages of a patch description network (EfficientAD, tables 5 and 6), unpadded in
+    The first two stages of a patch description network (EfficientAD, appendix A), unpadded in
     anomaly detection and padded in the teacher's distillation. Without gradients, the activation of
     full size need not be written (the CUDA kernel does not); with gradients it is kept for the
     backward pass, and torch's convolution computes it.

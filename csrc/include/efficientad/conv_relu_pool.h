@@ -1,5 +1,5 @@
 // Convolution, bias, ReLU and 2x2 average pooling: the first two stages of a PDN (EfficientAD,
-// table 5).
+// appendix A).
 #pragma once
 
 #include "efficientad/execution.h"
