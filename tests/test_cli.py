@@ -154,7 +154,7 @@ def test_wrong_usage_is_told_as_such():
 
 def test_help_does_not_load_torch():
     code = "import sys, efficientad.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-I", "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "evaluate", "info", "demo"])

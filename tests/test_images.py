@@ -454,6 +454,6 @@ def test_importing_the_package_pulls_in_nothing_else():
         "'scipy', 'torchvision', 'efficientad'}))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == ""

@@ -54,7 +54,8 @@ training.train(data, output, random_teacher("small"), config,
 def run_apart(data: Path, photos: Path, output: Path, resume: str, last_step: int = 0) -> int:
     """The exit status of a run in a process of its own."""
     arguments = [data, photos, output, resume, last_step]
-    command = [sys.executable, "-c", RUN, *map(str, arguments)]
+    # -I: not from the source tree in the current folder, which has no compiled module.
+    command = [sys.executable, "-I", "-c", RUN, *map(str, arguments)]
     return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=300, check=False).returncode
 
 

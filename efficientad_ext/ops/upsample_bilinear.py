@@ -99,8 +99,8 @@ def upsample_bilinear(
         size: (height, width) of the result.
         alignment: ``"half_pixel"`` lays both grids over each other edge to edge, as torch's
             ``interpolate(..., align_corners=False)`` does (the autoencoder's decoder, EfficientAD,
-            appendix A). ``"pixel_exact"`` takes ``x`` for a PDN's unpadded output and puts feature (i,
-            j) where the centre of its receptive field is, at pixel (16 + 4i, 16 + 4j) of the
+            appendix A). ``"pixel_exact"`` takes ``x`` for a PDN's unpadded output and puts feature
+            (i, j) where the centre of its receptive field is, at pixel (16 + 4i, 16 + 4j) of the
             network's input; outside the outermost centres the edge value is kept.
         input_size: (height, width) of the network's input, for ``"pixel_exact"`` where it differs
         from
