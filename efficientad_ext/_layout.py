@@ -22,30 +22,32 @@ def is_planes(tensor: Tensor) -> bool:
 
 
 def is_channels_last(tensor: Tensor) -> bool:
-    """Whether each pixel's channels follow each other in (N, C, H, W), pixels evenly spaced."""
+    """Whether each pixel's channels follow each other in (N, C, H, W), pixels evenly spaced.
+
+    False for a single channel or pixel, which has both layouts and is taken for planes.
+    """
     _, channels, height, width = tensor.shape
     _, channel_stride, row_stride, column_stride = tensor.stride()
-    return (channels == 1 or channel_stride == 1) and (
-        height == 1 or width == 1 or row_stride == width * column_stride
+    return (
+        channel_stride == 1
+        and channels > 1
+        and height * width > 1
+        and (row_stride == width * column_stride or height == 1 or width == 1)
     )
 
 
 def for_kernels(tensor: Tensor) -> Tensor:
     """The tensor itself where its layout suits the kernels, else a contiguous copy."""
-    if is_planes(tensor):
-        return tensor
-    return tensor if _is_proper_channels_last(tensor) else tensor.contiguous()
+    return tensor if is_planes(tensor) or is_channels_last(tensor) else tensor.contiguous()
 
 
 def alike_for_kernels(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Two tensors of one shape in one layout that suits the kernels, copied only where needed."""
+    if is_channels_last(a):
+        return a, b if is_channels_last(b) else b.contiguous(memory_format=torch.channels_last)
     if is_planes(a) and is_planes(b):
         return a, b
-    if _is_proper_channels_last(a) and _is_proper_channels_last(b):
-        return a, b
-    if _is_proper_channels_last(a):
-        return a, b.contiguous(memory_format=torch.channels_last)
-    if _is_proper_channels_last(b):
+    if is_channels_last(b):
         return a.contiguous(memory_format=torch.channels_last), b
     return a.contiguous(), b.contiguous()
 
@@ -59,8 +61,3 @@ def empty_like_layout(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
         device=tensor.device,
         memory_format=torch.channels_last if channels_last else torch.contiguous_format,
     )
-
-
-def _is_proper_channels_last(tensor: Tensor) -> bool:
-    # A single channel or pixel has both layouts; it is taken for planes.
-    return is_channels_last(tensor) and tensor.shape[1] > 1 and tensor.shape[2:].numel() > 1
