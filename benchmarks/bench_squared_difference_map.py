@@ -5,7 +5,6 @@ import torch
 
 from efficientad_ext import ops, reference
 
-
 # Twice as fast is the promise. Channels-last, both sides run at the memory's speed, and where the
 # allocator happens to put the composition's temporaries moves the ratio between 2.0 and 2.3.
 FLOORS = {torch.contiguous_format: 2.0, torch.channels_last: 1.8}
