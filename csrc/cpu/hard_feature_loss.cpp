@@ -2,7 +2,7 @@
 
 #include "cpu/kernels.h"
 #include "cpu/order_selection.h"
-#include "cpu/scalar_dispatch.h"
+#include "efficientad/scalar_dispatch.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {

@@ -3,7 +3,7 @@
 #include "cpu/bilinear.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
-#include "cpu/scalar_dispatch.h"
+#include "efficientad/scalar_dispatch.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {

@@ -3,8 +3,8 @@
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/runs.h"
-#include "cpu/scalar_dispatch.h"
 #include "cpu/simd.h"
+#include "efficientad/scalar_dispatch.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {

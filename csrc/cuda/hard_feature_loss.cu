@@ -1,9 +1,9 @@
 #include "cuda/convert.h"
 #include "cuda/kernels.h"
 #include "cuda/reduction.h"
-#include "cuda/scalar_dispatch.h"
 #include "cuda/selection.h"
 #include "efficientad/hard_feature_loss.h"
+#include "efficientad/scalar_dispatch.h"
 
 namespace efficientad::cuda {
 namespace {

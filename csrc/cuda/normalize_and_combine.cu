@@ -2,8 +2,8 @@
 #include "cuda/kernels.h"
 #include "cuda/reduction.h"
 #include "cuda/resampling.h"
-#include "cuda/scalar_dispatch.h"
 #include "efficientad/normalize_and_combine.h"
+#include "efficientad/scalar_dispatch.h"
 
 namespace efficientad::cuda {
 namespace {

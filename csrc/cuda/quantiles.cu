@@ -1,8 +1,8 @@
 #include "cuda/convert.h"
 #include "cuda/kernels.h"
-#include "cuda/scalar_dispatch.h"
 #include "cuda/selection.h"
 #include "efficientad/quantiles.h"
+#include "efficientad/scalar_dispatch.h"
 
 namespace efficientad::cuda {
 namespace {

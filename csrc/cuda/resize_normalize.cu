@@ -1,8 +1,8 @@
 #include "cuda/convert.h"
 #include "cuda/kernels.h"
-#include "cuda/scalar_dispatch.h"
 #include "cuda/tensors.h"
 #include "efficientad/resize_normalize.h"
+#include "efficientad/scalar_dispatch.h"
 
 namespace efficientad::cuda {
 namespace {

@@ -1,8 +1,8 @@
 #include "cuda/convert.h"
 #include "cuda/kernels.h"
 #include "cuda/reduction.h"
-#include "cuda/scalar_dispatch.h"
 #include "cuda/tensors.h"
+#include "efficientad/scalar_dispatch.h"
 #include "efficientad/squared_difference_map.h"
 
 namespace efficientad::cuda {

@@ -1,8 +1,8 @@
 #include "cuda/convert.h"
 #include "cuda/kernels.h"
 #include "cuda/resampling.h"
-#include "cuda/scalar_dispatch.h"
 #include "cuda/tensors.h"
+#include "efficientad/scalar_dispatch.h"
 #include "efficientad/upsample_bilinear.h"
 
 namespace efficientad::cuda {

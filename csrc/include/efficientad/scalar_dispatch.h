@@ -4,11 +4,11 @@
 #include "efficientad/execution.h"
 #include "efficientad/scalar.h"
 
-namespace efficientad::cuda {
+namespace efficientad {
 
-// Calls function(Scalar{}) with the floating type that `type` names.
+// Calls function(Scalar{}), a lambda, with the floating type that `type` names.
 template <class Function>
-Status for_floating_type(ScalarType type, const Function& function) {
+inline Status for_floating_type(ScalarType type, const Function& function) {
   switch (type) {
     case ScalarType::float64:
       return function(double{});
@@ -23,4 +23,4 @@ Status for_floating_type(ScalarType type, const Function& function) {
   }
 }
 
-}  // namespace efficientad::cuda
+}  // namespace efficientad
