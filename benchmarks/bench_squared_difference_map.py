@@ -5,12 +5,8 @@ import torch
 
 from efficientad_ext import ops, reference
 
-# Twice as fast is the promise. Channels-last, both sides run at the memory's speed, and where the
-# allocator happens to put the composition's temporaries moves the ratio between 2.0 and 2.3.
-FLOORS = {torch.contiguous_format: 2.0, torch.channels_last: 1.8}
 
-
-@pytest.mark.parametrize("memory_format", FLOORS, ids=str)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_forward(compare, device, memory_format):
     """The local map at 256x256: a teacher against the first half of a student's output."""
     teacher = torch.randn(1, 384, 56, 56, device=device).contiguous(memory_format=memory_format)
@@ -21,7 +17,7 @@ def test_forward(compare, device, memory_format):
         f"squared_difference_map {name}",
         lambda: ops.squared_difference_map(teacher, half),
         lambda: reference.squared_difference_map(teacher, half),
-        floor=FLOORS[memory_format],
+        floor=2.0,
     )
 
 
