@@ -43,8 +43,20 @@ find_package(CUDAToolkit REQUIRED)
 
 add_library(cuda_backend STATIC ${cuda_sources})
 target_link_libraries(cuda_backend PUBLIC efficientad_options CUDA::cudart_static)
-target_compile_options(cuda_backend PRIVATE
+set(cuda_options
   $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo --expt-relaxed-constexpr --Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror>)
+target_compile_options(cuda_backend PRIVATE ${cuda_options})
+
+# The tensor map copies and warpgroup instructions of 9.0a exist in no other architecture: their
+# kernels are compiled for it alone, and chosen at run time.
+if("${EFFICIENTAD_CUDA_ARCHITECTURES}" MATCHES "90a")
+  add_library(cuda_sm90 OBJECT ${cuda_sm90_sources})
+  set_target_properties(cuda_sm90 PROPERTIES CUDA_ARCHITECTURES 90a-real)
+  target_link_libraries(cuda_sm90 PRIVATE efficientad_options CUDA::cudart_static)
+  target_compile_options(cuda_sm90 PRIVATE ${cuda_options})
+  target_sources(cuda_backend PRIVATE $<TARGET_OBJECTS:cuda_sm90>)
+  target_compile_definitions(cuda_backend PRIVATE EFFICIENTAD_SM90)
+endif()
 
 set(built_cuda_compiler "${CMAKE_CUDA_COMPILER_VERSION}")
 string(REPLACE ";" " " built_cuda_architectures "${EFFICIENTAD_CUDA_ARCHITECTURES}")

@@ -23,26 +23,26 @@ class Backend:
     ``Backend(...).NAME(...)`` calls kernel NAME with the number that tells the kernels how to run
     (see ``context``) in front of the arguments.
 
-    Args:
+    Attributes:
         kernels: a module of compiled kernels.
         context: given a device, the number of threads to use on it, or its current stream.
     """
 
     def __init__(self, kernels: Any, context: Callable[[torch.device], int]) -> None:
-        self._kernels = kernels
-        self._context = context
+        self.kernels = kernels
+        self.context = context
 
     def has(self, name: str) -> bool:
         """Whether this backend has a kernel of that name."""
-        return hasattr(self._kernels, name)
+        return hasattr(self.kernels, name)
 
     def run(self, name: str, device: torch.device, *arguments: Any) -> None:
         """Run a kernel on tensors of ``device``."""
-        getattr(self._kernels, name)(self._context(device), *arguments)
+        getattr(self.kernels, name)(self.context(device), *arguments)
 
     def workspace(self, name: str, device: torch.device, *arguments: Any) -> Tensor | None:
         """The memory that kernel ``name`` wants to work in, if any."""
-        size = getattr(self._kernels, f"{name}_workspace")(*arguments)
+        size = getattr(self.kernels, f"{name}_workspace")(*arguments)
         return torch.empty(size, dtype=torch.uint8, device=device) if size else None
 
 
@@ -61,6 +61,15 @@ def cuda_backend() -> Backend:
             "the package from source, or move the tensors to the CPU"
         )
     return Backend(_C.cuda, lambda device: torch.cuda.current_stream(device).cuda_stream)
+
+
+def backend_of(device: torch.device) -> Backend:
+    """The backend that computes on a device.
+
+    Raises:
+        RuntimeError: for a CUDA device, if the package was built without CUDA kernels.
+    """
+    return cuda_backend() if device.type == "cuda" else CPU
 
 
 def register(

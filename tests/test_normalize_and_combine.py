@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from efficientad_ext import ops, reference
+from efficientad_ext._geometry import resampling_axes
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
@@ -30,6 +31,31 @@ def test_matches_reference(backend, dtype, grid, size, assert_matches):
         assert actual.dtype == dtype
         assert_matches(actual, expected, dtype)
         assert_matches(score, expected_score, score.dtype)
+
+
+@pytest.mark.parametrize("planes", [2, 6])
+def test_maps_in_planes(backend, kernels, dtype, planes, assert_matches):
+    """Maps that are sums of planes, as the engine's squared differences are."""
+    grid, size = (11, 9), (65, 57)
+    local_planes, global_planes = maps((planes, 3, *grid), dtype, backend)
+    output = torch.empty(3, 1, *size, dtype=dtype, device=backend)
+    score = torch.empty(3, device=backend).to(torch.promote_types(dtype, torch.float32))
+    kernels("normalize_and_combine").run(
+        "normalize_and_combine",
+        backend,
+        local_planes,
+        global_planes,
+        QUANTILES[:2],
+        QUANTILES[2:],
+        *resampling_axes(grid, size, "pixel_exact", size),
+        output,
+        score,
+    )
+    expected, expected_score = reference.normalize_and_combine(
+        *(x.double().sum(0).unsqueeze(1) for x in (local_planes, global_planes)), QUANTILES, size
+    )
+    assert_matches(output, expected, dtype)
+    assert_matches(score, expected_score, score.dtype)
 
 
 def test_score_is_the_maximum_of_the_map(backend):

@@ -3,74 +3,15 @@
 #include <pybind11/stl.h>
 
 #include <array>
-#include <memory>
-#include <stdexcept>
 #include <vector>
+
+#include "bindings/call.h"
+#include "bindings/engine_kernels.h"
 
 namespace py = pybind11;
 
 namespace efficientad::bindings {
 namespace {
-
-// The tensors of one call: all on the backend's device, all on the same one.
-class Call {
- public:
-  explicit Call(const Target& target) : target_(target) {}
-
-  Tensor tensor(const py::handle& object) {
-    const Tensor result = tensor_from_python(object);
-    if (result.device != target_.device) {
-      throw py::type_error(target_.device == Device::cpu ? "expected a tensor in the CPU's memory"
-                                                         : "expected a tensor on a CUDA device");
-    }
-    if (device_index_ < 0) device_index_ = result.device_index;
-    if (result.device_index != device_index_) {
-      throw py::value_error("the tensors of one call are on different devices");
-    }
-    return result;
-  }
-
-  Tensor tensor(const py::handle& object, ScalarType type, std::int64_t elements) {
-    const Tensor result = tensor(object);
-    if (result.type != type)
-      throw py::type_error("a tensor has another element type than expected");
-    if (result.elements() != elements) {
-      throw py::value_error("a tensor has another number of elements than expected");
-    }
-    return result;
-  }
-
-  // Memory for a kernel to write to or to work in, whatever its type.
-  void* memory(const py::handle& object, std::size_t bytes) {
-    if (object.is_none()) {
-      if (bytes == 0) return nullptr;
-      throw py::value_error("the kernel needs a workspace");
-    }
-    const Tensor result = tensor(object, ScalarType::uint8, static_cast<std::int64_t>(bytes));
-    return dense_data(result);
-  }
-
-  template <class Problem>
-  void run(Kernel<Problem> kernel, const Problem& problem, std::int64_t context) const {
-    const Execution execution = target_.execution(context);
-    Status status;
-    {
-      const std::unique_ptr<DeviceScope> scope =
-          target_.enter_device != nullptr ? target_.enter_device(device_index_) : nullptr;
-      py::gil_scoped_release release;
-      status = kernel(problem, execution);
-    }
-    if (status != kOk) throw std::runtime_error(status);
-  }
-
- private:
-  const Target& target_;
-  int device_index_ = -1;
-};
-
-void require(bool condition, const char* sentence) {
-  if (!condition) throw py::value_error(sentence);
-}
 
 void require_same_shape(FeatureMaps& a, FeatureMaps& b) {
   require(
@@ -79,39 +20,52 @@ void require_same_shape(FeatureMaps& a, FeatureMaps& b) {
   match_layout(a, b);
 }
 
-ScalarType accumulator_type(ScalarType type) {
-  return type == ScalarType::float64 ? ScalarType::float64 : ScalarType::float32;
+ConvReluPool conv_relu_pool_problem(Call& call, py::handle input, py::handle weight,
+                                    const py::object& bias, std::int64_t padding,
+                                    std::int64_t pool_padding, py::handle output) {
+  ConvReluPool problem{};
+  const Tensor x = call.tensor(input);
+  problem.type = x.type;
+  problem.input = feature_maps(x);
+  const Tensor w = call.tensor(weight);
+  require(w.dimensions == 4 && w.type == x.type && w.shape[1] == problem.input.channels,
+          "the weight does not fit the input");
+  problem.weight = dense_data(w);
+  problem.kernel_height = w.shape[2];
+  problem.kernel_width = w.shape[3];
+  problem.bias = bias.is_none() ? nullptr : dense_data(call.tensor(bias, x.type, w.shape[0]));
+  problem.padding = padding;
+  problem.pool_padding = pool_padding;
+  const Tensor y = call.tensor(output);
+  problem.output = feature_maps(y);
+  const auto pooled = [&](std::int64_t length, std::int64_t kernel) {
+    return (length + 2 * padding - kernel + 1 + 2 * pool_padding) / 2;
+  };
+  require(y.type == x.type && problem.output.batch == problem.input.batch &&
+              problem.output.channels == w.shape[0] &&
+              problem.output.height == pooled(problem.input.height, w.shape[2]) &&
+              problem.output.width == pooled(problem.input.width, w.shape[3]),
+          "the output does not fit the input");
+  return problem;
 }
 
 void bind_conv_relu_pool(py::module_& module, const Target& target) {
   if (target.backend->conv_relu_pool != nullptr) {
+    module.def("conv_relu_pool_workspace",
+               [target](py::handle input, py::handle weight, const py::object& bias,
+                        std::int64_t padding, std::int64_t pool_padding, py::handle output) {
+                 Call call(target);
+                 return target.backend->conv_relu_pool_workspace(conv_relu_pool_problem(
+                     call, input, weight, bias, padding, pool_padding, output));
+               });
     module.def("conv_relu_pool", [target](std::int64_t context, py::handle input, py::handle weight,
-                                          py::object bias, std::int64_t padding,
-                                          std::int64_t pool_padding, py::handle output) {
+                                          const py::object& bias, std::int64_t padding,
+                                          std::int64_t pool_padding, py::handle output,
+                                          py::handle workspace) {
       Call call(target);
-      ConvReluPool problem;
-      const Tensor x = call.tensor(input);
-      problem.type = x.type;
-      problem.input = feature_maps(x);
-      const Tensor w = call.tensor(weight);
-      require(w.dimensions == 4 && w.type == x.type && w.shape[1] == problem.input.channels,
-              "the weight does not fit the input");
-      problem.weight = dense_data(w);
-      problem.kernel_height = w.shape[2];
-      problem.kernel_width = w.shape[3];
-      problem.bias = bias.is_none() ? nullptr : dense_data(call.tensor(bias, x.type, w.shape[0]));
-      problem.padding = padding;
-      problem.pool_padding = pool_padding;
-      const Tensor y = call.tensor(output);
-      problem.output = feature_maps(y);
-      const auto pooled = [&](std::int64_t length, std::int64_t kernel) {
-        return (length + 2 * padding - kernel + 1 + 2 * pool_padding) / 2;
-      };
-      require(y.type == x.type && problem.output.batch == problem.input.batch &&
-                  problem.output.channels == w.shape[0] &&
-                  problem.output.height == pooled(problem.input.height, w.shape[2]) &&
-                  problem.output.width == pooled(problem.input.width, w.shape[3]),
-              "the output does not fit the input");
+      ConvReluPool problem =
+          conv_relu_pool_problem(call, input, weight, bias, padding, pool_padding, output);
+      problem.workspace = call.memory(workspace, target.backend->conv_relu_pool_workspace(problem));
       call.run(target.backend->conv_relu_pool, problem, context);
     });
   }
@@ -236,19 +190,14 @@ void bind_quantiles(py::module_& module, const Target& target) {
   });
 }
 
-using Axis = std::pair<double, double>;  // step, start
-
 void bind_upsample_bilinear(py::module_& module, const Target& target) {
   module.def("upsample_bilinear", [target](std::int64_t context, py::handle input, Axis rows,
                                            Axis columns, py::handle output) {
     Call call(target);
     const Tensor x = call.tensor(input);
     const Tensor y = call.tensor(output);
-    UpsampleBilinear problem{x.type,
-                             feature_maps(x),
-                             feature_maps(y),
-                             {rows.first, rows.second},
-                             {columns.first, columns.second}};
+    UpsampleBilinear problem{x.type, feature_maps(x), feature_maps(y), resampling_axis(rows),
+                             resampling_axis(columns)};
     match_layout(problem.input, problem.output);
     require(y.type == x.type && problem.output.batch == problem.input.batch &&
                 problem.output.channels == problem.input.channels &&
@@ -262,11 +211,8 @@ void bind_upsample_bilinear(py::module_& module, const Target& target) {
     Call call(target);
     const Tensor from = call.tensor(output_gradient);
     const Tensor to = call.tensor(input_gradient);
-    UpsampleBilinearGradient problem{from.type,
-                                     feature_maps(from),
-                                     feature_maps(to),
-                                     {rows.first, rows.second},
-                                     {columns.first, columns.second}};
+    UpsampleBilinearGradient problem{from.type, feature_maps(from), feature_maps(to),
+                                     resampling_axis(rows), resampling_axis(columns)};
     match_layout(problem.output_gradient, problem.input_gradient);
     const FeatureMaps &output = problem.output_gradient, &input = problem.input_gradient;
     require(to.type == from.type && output.batch == input.batch &&
@@ -286,19 +232,20 @@ void bind_normalize_and_combine(py::module_& module, const Target& target) {
         Call call(target);
         NormalizeAndCombine problem;
         const Tensor local = call.tensor(local_map);
-        require(local.dimensions == 4 && local.shape[1] == 1,
-                "expected maps of shape (batch, 1, height, width)");
+        require(local.dimensions == 4 && local.shape[0] > 0,
+                "expected maps of shape (planes, batch, height, width)");
         problem.type = local.type;
         problem.local_map = dense_data(local);
         problem.global_map = dense_data(call.tensor(global_map, local.type, local.elements()));
-        problem.batch = local.shape[0];
+        problem.planes = local.shape[0];
+        problem.batch = local.shape[1];
         problem.height = local.shape[2];
         problem.width = local.shape[3];
         require(problem.height > 0 && problem.width > 0, "the maps have no pixels");
         problem.local_quantiles = {local_quantiles.first, local_quantiles.second};
         problem.global_quantiles = {global_quantiles.first, global_quantiles.second};
-        problem.rows = {rows.first, rows.second};
-        problem.columns = {columns.first, columns.second};
+        problem.rows = resampling_axis(rows);
+        problem.columns = resampling_axis(columns);
         const Tensor output = call.tensor(map);
         require(output.dimensions == 4 && output.type == local.type &&
                     output.shape[0] == problem.batch && output.shape[1] == 1,
@@ -354,6 +301,7 @@ void bind_backend(py::module_& module, const Target& target) {
   bind_upsample_bilinear(module, target);
   bind_normalize_and_combine(module, target);
   bind_resize_normalize(module, target);
+  bind_engine_kernels(module, target);
 }
 
 Execution host_execution(std::int64_t context) {

@@ -7,24 +7,33 @@
 #include <string>
 
 #include "bindings/backend_module.h"
+#include "bindings/plan_module.h"
 #include "cuda/backend.h"
 #include "emulation/launch.h"
-#include "emulation/self_test.h"
+#include "emulation/self_test/self_test.h"
 
 namespace py = pybind11;
 
 PYBIND11_MODULE(_emulation, module) {
   using namespace efficientad;
-  bindings::bind_backend(
-      module, {&cuda::backend(), bindings::Device::cpu, bindings::host_execution, nullptr});
+  const bindings::Target target{&cuda::backend(), bindings::Device::cpu, bindings::host_execution,
+                                nullptr};
+  bindings::bind_backend(module, target);
+  bindings::bind_plan_classes(module);
+  bindings::bind_plan(module, target);
   module.def(
       "set_seed", [](std::uint64_t seed) { emulation::set_seed(seed); },
       "Choose the order in which blocks and threads run.");
+  module.def("set_compute_capability", &emulation::set_compute_capability,
+             "Choose the emulated GPU's compute capability, such as 80 or 90.");
+  module.def("take_largest_shared_bytes", &emulation::take_largest_shared_bytes,
+             "The most shared memory that a block was launched with since this was asked last.");
   module.def(
       "self_test",
-      [](const std::string& fault) {
-        const Status status = cuda::emulation_self_test(fault.c_str());
+      [](const std::string& subject, const std::string& fault) {
+        const Status status = cuda::emulation_self_test(subject.c_str(), fault.c_str());
         if (status != kOk) throw std::runtime_error(status);
       },
-      "Run a kernel with a planted fault; raises RuntimeError with what the emulation found.");
+      "Run the kernel of a subject with a planted fault; raises RuntimeError with what the "
+      "emulation found.");
 }

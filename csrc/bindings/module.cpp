@@ -4,6 +4,7 @@
 
 #include "bindings/backend_module.h"
 #include "bindings/cuda_target.h"
+#include "bindings/plan_module.h"
 #include "cpu/backend.h"
 
 namespace py = pybind11;
@@ -19,7 +20,9 @@ void bind_cpu(py::module_& module) {
     const cpu::InstructionSet& set = sets.entries[index];
     if (!set.supported) continue;
     py::module_ submodule = module.def_submodule(set.name);
-    bind_backend(submodule, {set.backend, Device::cpu, host_execution, nullptr});
+    const Target target{set.backend, Device::cpu, host_execution, nullptr};
+    bind_backend(submodule, target);
+    bind_plan(submodule, target);
     best = submodule;
     instruction_sets[set.name] = submodule;
   }
@@ -32,6 +35,7 @@ void bind_cpu(py::module_& module) {
 
 PYBIND11_MODULE(_C, module) {
   using namespace efficientad::bindings;
+  bind_plan_classes(module);
   bind_cpu(module);
   module.attr("cuda") = py::none();
   module.attr("cuda_architectures") = EFFICIENTAD_CUDA_ARCHITECTURES;
@@ -40,6 +44,7 @@ PYBIND11_MODULE(_C, module) {
 #if defined(EFFICIENTAD_WITH_CUDA)
   py::module_ cuda = module.def_submodule("cuda_kernels");
   bind_backend(cuda, cuda_target());
+  bind_plan(cuda, cuda_target());
   module.attr("cuda") = cuda;
 #endif
 }

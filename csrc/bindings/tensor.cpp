@@ -107,6 +107,7 @@ std::int64_t Tensor::elements() const {
 }
 
 bool Tensor::is_dense() const {
+  if (elements() == 0) return true;
   std::int64_t expected = 1;
   for (int dimension = dimensions - 1; dimension >= 0; --dimension) {
     if (shape[dimension] != 1 && strides[dimension] != expected) return false;

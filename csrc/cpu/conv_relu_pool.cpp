@@ -3,17 +3,12 @@
 #include "cpu/buffer.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
+#include "cpu/relu.h"
 #include "cpu/simd.h"
 #include "efficientad/scalar_dispatch.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {
-
-template <class Number>
-inline Number relu(Number value) {
-  // A NaN passes, as it does in torch.
-  return value < 0 ? Number{} : value;
-}
 
 template <class Scalar>
 struct Pooling {

@@ -6,6 +6,7 @@ namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 const Backend& backend() {
   static constexpr Backend kernels = {
       nullptr,  // conv_relu_pool: the caller convolves, relu_pool does the rest
+      nullptr,
       relu_pool,
       squared_difference_map,
       hard_feature_loss,
@@ -17,6 +18,11 @@ const Backend& backend() {
       upsample_bilinear_gradient,
       normalize_and_combine,
       resize_normalize,
+      image_convolution,
+      segment_convolution,
+      linear,
+      window_means,
+      [](const WindowMeans&) { return std::size_t{0}; },
   };
   return kernels;
 }

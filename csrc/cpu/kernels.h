@@ -18,6 +18,10 @@ Status upsample_bilinear_gradient(const UpsampleBilinearGradient& problem,
                                   const Execution& execution);
 Status normalize_and_combine(const NormalizeAndCombine& problem, const Execution& execution);
 Status resize_normalize(const ResizeNormalize& problem, const Execution& execution);
+Status image_convolution(const ImageConvolution& problem, const Execution& execution);
+Status segment_convolution(const SegmentConvolution& problem, const Execution& execution);
+Status linear(const Linear& problem, const Execution& execution);
+Status window_means(const WindowMeans& problem, const Execution& execution);
 
 const Backend& backend();
 

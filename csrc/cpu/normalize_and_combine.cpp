@@ -31,17 +31,33 @@ struct Calibration {
   }
 };
 
+// The sum of `planes` planes at up to a vector of pixels.
+template <class Scalar>
+Vector<Accumulator<Scalar>> sum_of_planes(const Scalar* map, std::int64_t planes,
+                                          std::int64_t plane_stride, std::int64_t count) {
+  Vector<Accumulator<Scalar>> sum = load_up_to(map, count);
+  for (std::int64_t plane = 1; plane < planes; ++plane) {
+    sum += load_up_to(map + plane * plane_stride, count);
+  }
+  return sum;
+}
+
 // Writes the combined map of one image and returns its maximum, NaN if there is a NaN.
 template <class Scalar, class Number = Accumulator<Scalar>>
-Number combine_image(const Calibration<Number>& calibration, const Scalar* local,
-                     const Scalar* global, std::int64_t pixels, Number* combined) {
+Number combine_image(const NormalizeAndCombine& problem, const Calibration<Number>& calibration,
+                     std::int64_t image, Number* combined) {
+  const std::int64_t pixels = problem.height * problem.width;
+  const std::int64_t planes = problem.planes, plane_stride = problem.batch * pixels;
+  const Scalar* local = static_cast<const Scalar*>(problem.local_map) + image * pixels;
+  const Scalar* global = static_cast<const Scalar*>(problem.global_map) + image * pixels;
   Vector<Number> maxima = broadcast(-static_cast<Number>(__builtin_inf()));
   Mask<Number> nans = {};
   for (std::int64_t pixel = 0; pixel < pixels; pixel += kLanes<Number>) {
     const std::int64_t left = pixels - pixel;
     const std::int64_t count = left < kLanes<Number> ? left : kLanes<Number>;
     Vector<Number> value =
-        calibration.combined(load_up_to(local + pixel, count), load_up_to(global + pixel, count));
+        calibration.combined(sum_of_planes(local + pixel, planes, plane_stride, count),
+                             sum_of_planes(global + pixel, planes, plane_stride, count));
     store_up_to(combined + pixel, value, count);
     for (std::int64_t lane = count; lane < kLanes<Number>; ++lane) value[lane] = maxima[lane];
     nans |= value != value;
@@ -67,14 +83,11 @@ Status run(const NormalizeAndCombine& problem, const Execution& execution) {
   }
 
   // The grid has a sixteenth of the output's pixels: combining it first leaves one map to resample.
-  const Scalar* local = static_cast<const Scalar*>(problem.local_map);
-  const Scalar* global = static_cast<const Scalar*>(problem.global_map);
-  const int grid_threads = useful_threads(execution, problem.batch * pixels);
+  const int grid_threads = useful_threads(execution, problem.planes * problem.batch * pixels);
   parallel_ranges(grid_threads, problem.batch, [&](int, std::int64_t begin, std::int64_t end) {
     for (std::int64_t image = begin; image < end; ++image) {
-      const std::int64_t first = image * pixels;
-      static_cast<Number*>(problem.score)[image] = combine_image(
-          calibration, local + first, global + first, pixels, combined.data() + first);
+      static_cast<Number*>(problem.score)[image] =
+          combine_image<Scalar>(problem, calibration, image, combined.data() + image * pixels);
     }
   });
 

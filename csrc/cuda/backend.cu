@@ -6,6 +6,7 @@ namespace efficientad::cuda {
 const Backend& backend() {
   static constexpr Backend kernels = {
       conv_relu_pool,
+      conv_relu_pool_workspace,
       nullptr,  // relu_pool: conv_relu_pool does it all
       squared_difference_map,
       hard_feature_loss,
@@ -17,6 +18,11 @@ const Backend& backend() {
       upsample_bilinear_gradient,
       normalize_and_combine,
       resize_normalize,
+      image_convolution,
+      segment_convolution,
+      linear,
+      window_means,
+      window_means_workspace,
   };
   return kernels;
 }

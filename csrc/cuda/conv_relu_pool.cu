@@ -1,3 +1,4 @@
+#include "cuda/conv_relu_pool_tensor_cores.h"
 #include "cuda/convert.h"
 #include "cuda/kernels.h"
 #include "cuda/tensors.h"
@@ -154,8 +155,17 @@ Status run(const ConvReluPool& problem, const Execution& execution) {
 
 }  // namespace
 
+std::size_t conv_relu_pool_workspace(const ConvReluPool& problem) {
+  return tensor_cores::suits(problem) ? tensor_cores::workspace_bytes(problem) : 0;
+}
+
 Status conv_relu_pool(const ConvReluPool& problem, const Execution& execution) {
   if (problem.output.elements() == 0) return kOk;
+  DeviceProperties device;
+  if (const Status status = device_properties(device); status != kOk) return status;
+  if (tensor_cores::suits(problem) && device.compute_capability >= kTensorCoreCapability) {
+    return tensor_cores::conv_relu_pool(problem, execution);
+  }
   return for_floating_type(problem.type,
                            [&](auto scalar) { return run<decltype(scalar)>(problem, execution); });
 }

@@ -5,7 +5,11 @@
 
 namespace efficientad::cuda {
 
+// The compute capability from which on there are the tensor cores that the kernels are written for.
+inline constexpr int kTensorCoreCapability = 80;
+
 Status conv_relu_pool(const ConvReluPool& problem, const Execution& execution);
+std::size_t conv_relu_pool_workspace(const ConvReluPool& problem);
 Status squared_difference_map(const SquaredDifferenceMap& problem, const Execution& execution);
 Status hard_feature_loss(const HardFeatureLoss& problem, const Execution& execution);
 std::size_t hard_feature_loss_workspace(const HardFeatureLoss& problem);
@@ -18,5 +22,10 @@ Status upsample_bilinear_gradient(const UpsampleBilinearGradient& problem,
                                   const Execution& execution);
 Status normalize_and_combine(const NormalizeAndCombine& problem, const Execution& execution);
 Status resize_normalize(const ResizeNormalize& problem, const Execution& execution);
+Status image_convolution(const ImageConvolution& problem, const Execution& execution);
+Status segment_convolution(const SegmentConvolution& problem, const Execution& execution);
+Status linear(const Linear& problem, const Execution& execution);
+Status window_means(const WindowMeans& problem, const Execution& execution);
+std::size_t window_means_workspace(const WindowMeans& problem);
 
 }  // namespace efficientad::cuda

@@ -9,8 +9,13 @@ namespace efficientad::cuda {
 inline constexpr int kWarpSize = 32;
 inline constexpr std::uint32_t kWholeWarp = 0xffffffffu;
 
-// Without opting in, a block gets no more shared memory than this.
-inline constexpr std::size_t kMaximumSharedBytes = 48 * 1024;
+// The shared memory that every block can get, and the most that one of any GPU can (compute
+// capability 9.0; 8.0 has 163 KiB, 8.6 and 8.9 have 99 KiB).
+inline constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
+inline constexpr std::size_t kMaximumSharedBytes = 227 * 1024;
+
+// Of the launch's shared memory, as swizzled tiles need it, and of every array in it.
+inline constexpr std::size_t kSharedMemoryAlignment = 1024;
 inline constexpr std::size_t kSharedAlignment = 16;
 
 // Kernels step from tile to tile by the size of their grid. The emulation allows few blocks, so
@@ -30,6 +35,11 @@ struct LaunchShape {
   Extent grid;
   std::uint32_t threads = kWarpSize;
   std::size_t shared_bytes = 0;
+};
+
+struct DeviceProperties {
+  int compute_capability;  // 10 times the major number and the minor one: 80, 86, 89, 90
+  int multiprocessors;
 };
 
 // `Width` elements that one instruction moves; their address must be a multiple of their size.

@@ -3,11 +3,15 @@
 
 #include <cuda_runtime.h>
 
-#include "cuda/launch_shape.h"
-#include "efficientad/execution.h"
+#include <type_traits>
+
+#include "cuda/native_launch.h"
+#include "cuda/ptx/copy_async.h"
+#include "cuda/ptx/matrices.h"
 
 #define EFFICIENTAD_DEVICE __device__ __forceinline__
 #define EFFICIENTAD_KERNEL(threads) __global__ void __launch_bounds__(threads)
+#define EFFICIENTAD_GRID_CONSTANT __grid_constant__
 
 namespace efficientad::cuda {
 
@@ -49,6 +53,20 @@ class SharedArray {
     atomic_add_at(data_ + index, value);
   }
 
+  template <int Width>
+  EFFICIENTAD_DEVICE Vector<T, Width> load_vector(std::int64_t index) const {
+    return *reinterpret_cast<const Vector<T, Width>*>(data_ + index);
+  }
+  template <int Width>
+  EFFICIENTAD_DEVICE void store_vector(std::int64_t index, const Vector<T, Width>& vector) const {
+    *reinterpret_cast<Vector<T, Width>*>(data_ + index) = vector;
+  }
+
+  // In the shared window, as instructions that name their address space take it.
+  EFFICIENTAD_DEVICE std::uint32_t address(std::int64_t index) const {
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(data_ + index));
+  }
+
  private:
   T* data_;
 };
@@ -57,7 +75,7 @@ class SharedMemory {
  public:
   template <class T>
   EFFICIENTAD_DEVICE SharedArray<T> array(std::size_t count) {
-    extern __shared__ __align__(kSharedAlignment) unsigned char shared_memory_of_block[];
+    extern __shared__ __align__(kSharedMemoryAlignment) unsigned char shared_memory_of_block[];
     T* data = reinterpret_cast<T*>(shared_memory_of_block + used_);
     used_ += shared_bytes<T>(count);
     return SharedArray<T>(data);
@@ -89,19 +107,40 @@ class Global {
     *reinterpret_cast<Vector<T, Width>*>(data_ + index) = vector;
   }
 
+  EFFICIENTAD_DEVICE T* address(std::int64_t index) const { return data_ + index; }
+
  private:
   T* data_ = nullptr;
 };
 
-// Runs a kernel on the execution's stream, and says whether it could be launched.
-template <class... Parameters>
-Status launch(void (*kernel)(Parameters...), const LaunchShape& shape, const Execution& execution,
-              const typename Exactly<Parameters>::type&... arguments) {
-  const dim3 grid(shape.grid.x, shape.grid.y, shape.grid.z);
-  kernel<<<grid, dim3(shape.threads), shape.shared_bytes,
-           static_cast<cudaStream_t>(execution.stream)>>>(arguments...);
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? kOk : cudaGetErrorString(error);
+template <class T>
+EFFICIENTAD_DEVICE void copy_async(const SharedArray<T>& to, std::int64_t index,
+                                   const Global<const T>& from, std::int64_t from_index,
+                                   bool present) {
+  ptx::copy_async(to.address(index), from.address(present ? from_index : 0), present);
 }
+
+EFFICIENTAD_DEVICE void copy_async_commit() { ptx::copy_async_commit(); }
+
+template <int Pending>
+EFFICIENTAD_DEVICE void copy_async_wait() {
+  ptx::copy_async_wait<Pending>();
+}
+
+template <class T>
+EFFICIENTAD_DEVICE Vector<std::uint32_t, 4> load_matrices(const SharedArray<T>& array,
+                                                          std::int64_t index) {
+  Vector<std::uint32_t, 4> words;
+  ptx::load_matrices(array.address(index), words.values);
+  return words;
+}
+
+template <class T>
+EFFICIENTAD_DEVICE void multiply_add(float (&sum)[4], const Vector<std::uint32_t, 4>& a,
+                                     std::uint32_t b0, std::uint32_t b1) {
+  ptx::multiply_add(sum, a.values, b0, b1, T{});
+}
+
+EFFICIENTAD_DEVICE float round_to_tf32(float value) { return ptx::round_to_tf32(value); }
 
 }  // namespace efficientad::cuda

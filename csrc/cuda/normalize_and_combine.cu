@@ -4,6 +4,7 @@
 #include "cuda/resampling.h"
 #include "efficientad/normalize_and_combine.h"
 #include "efficientad/scalar_dispatch.h"
+#include "efficientad/segment_convolution.h"
 
 namespace efficientad::cuda {
 namespace {
@@ -27,33 +28,43 @@ struct Problem {
   Global<const T> local_map, global_map;
   Calibration<Accumulator<T>> calibration;
   Axis rows, columns;
-  std::int64_t batch, pixels, tiles_across, tiles_along, tiles;
+  std::int64_t planes, batch, pixels, tiles_across, tiles_along, tiles;
   Global<T> map;
   Global<Accumulator<T>> score;
 };
 
-template <class T>
+// kPlanes is the number of planes where the compiler is to know it, so that all loads are on their
+// way at once; otherwise 0.
+template <int kPlanes, class T>
 EFFICIENTAD_DEVICE Accumulator<T> combined_at(const Problem<T>& problem, std::int64_t index) {
   const Calibration<Accumulator<T>>& calibration = problem.calibration;
-  return (widen(problem.local_map.load(index)) - calibration.local_offset) *
-             calibration.local_factor +
-         (widen(problem.global_map.load(index)) - calibration.global_offset) *
-             calibration.global_factor;
+  Accumulator<T> local = widen(problem.local_map.load(index));
+  Accumulator<T> global = widen(problem.global_map.load(index));
+  const std::int64_t plane_stride = problem.batch * problem.pixels;
+  const std::int64_t planes = kPlanes > 0 ? kPlanes : problem.planes;
+#pragma unroll(kPlanes > 0 ? kPlanes : 1)
+  for (std::int64_t plane = 1; plane < planes; ++plane) {
+    local += widen(problem.local_map.load(index + plane * plane_stride));
+    global += widen(problem.global_map.load(index + plane * plane_stride));
+  }
+  return (local - calibration.local_offset) * calibration.local_factor +
+         (global - calibration.global_offset) * calibration.global_factor;
 }
 
-template <class T>
+template <int kPlanes, class T>
 EFFICIENTAD_DEVICE void write_score(const Problem<T>& problem, std::int64_t image,
                                     const SharedArray<Accumulator<T>>& scratch) {
   const std::int64_t first = image * problem.pixels;
-  Accumulator<T> maximum = combined_at(problem, first);
+  Accumulator<T> maximum = combined_at<kPlanes>(problem, first);
+#pragma unroll 2
   for (std::int64_t pixel = thread_index(); pixel < problem.pixels; pixel += kThreads) {
-    maximum = Maximum::apply(maximum, combined_at(problem, first + pixel));
+    maximum = Maximum::apply(maximum, combined_at<kPlanes>(problem, first + pixel));
   }
   maximum = reduce_block<Maximum>(maximum, scratch);
   if (thread_index() == 0) problem.score.store(image, maximum);
 }
 
-template <class T>
+template <int kPlanes, class T>
 EFFICIENTAD_DEVICE void write_map_tile(const Problem<T>& problem, std::int64_t tile,
                                        const TileSamples<Accumulator<T>>& samples) {
   const int lane = static_cast<int>(thread_index()) % kWarpSize;
@@ -70,8 +81,8 @@ EFFICIENTAD_DEVICE void write_map_tile(const Problem<T>& problem, std::int64_t t
   if (row < height && column < width) {
     const Accumulator<T> value =
         interpolate(samples.row(warp), samples.column(lane), [&](std::int64_t y, std::int64_t x) {
-          return combined_at(problem,
-                             image * problem.pixels + y * problem.columns.input_length + x);
+          return combined_at<kPlanes>(
+              problem, image * problem.pixels + y * problem.columns.input_length + x);
         });
     problem.map.store((image * height + row) * width + column, narrow<T>(value));
   }
@@ -79,7 +90,7 @@ EFFICIENTAD_DEVICE void write_map_tile(const Problem<T>& problem, std::int64_t t
 }
 
 // The first `batch` tiles are the scores of the images, the others are tiles of the maps.
-template <class T>
+template <class T, int kPlanes>
 EFFICIENTAD_KERNEL(kThreads)
 combine_kernel(Problem<T> problem) {
   SharedMemory memory;
@@ -87,9 +98,9 @@ combine_kernel(Problem<T> problem) {
   const auto scratch = memory.array<Accumulator<T>>(kWarps);
   for (std::int64_t tile = block_index().x; tile < problem.tiles; tile += grid_blocks().x) {
     if (tile < problem.batch) {
-      write_score(problem, tile, scratch);
+      write_score<kPlanes>(problem, tile, scratch);
     } else {
-      write_map_tile(problem, tile - problem.batch, samples);
+      write_map_tile<kPlanes>(problem, tile - problem.batch, samples);
     }
   }
 }
@@ -98,7 +109,7 @@ template <class T>
 Status run(const NormalizeAndCombine& problem, const Execution& execution) {
   using Number = Accumulator<T>;
   const std::int64_t pixels = problem.height * problem.width;
-  const std::int64_t elements = problem.batch * pixels;
+  const std::int64_t elements = problem.planes * problem.batch * pixels;
   const Axis rows(problem.rows, problem.height, problem.output_height);
   const Axis columns(problem.columns, problem.width, problem.output_width);
   const Calibration<Number> calibration{
@@ -113,6 +124,7 @@ Status run(const NormalizeAndCombine& problem, const Execution& execution) {
                               calibration,
                               rows,
                               columns,
+                              problem.planes,
                               problem.batch,
                               pixels,
                               tiles_across(columns),
@@ -122,7 +134,15 @@ Status run(const NormalizeAndCombine& problem, const Execution& execution) {
                               Global<Number>(static_cast<Number*>(problem.score), problem.batch)};
   const LaunchShape shape{grid_over(tiles), kThreads,
                           tile_samples_bytes<Number>() + shared_bytes<Number>(kWarps)};
-  return launch(combine_kernel<T>, shape, execution, parameters);
+  // One map each, from the op, or the engine's planes of squared differences, in float.
+  constexpr std::int64_t kEnginePlanes = 384 / kPlaneChannels;
+  if (problem.planes == 1) return launch(combine_kernel<T, 1>, shape, execution, parameters);
+  if constexpr (std::is_same_v<T, float>) {
+    if (problem.planes == kEnginePlanes) {
+      return launch(combine_kernel<T, kEnginePlanes>, shape, execution, parameters);
+    }
+  }
+  return launch(combine_kernel<T, 0>, shape, execution, parameters);
 }
 
 }  // namespace

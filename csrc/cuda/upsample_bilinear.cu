@@ -24,8 +24,8 @@ struct Forward {
   std::int64_t channels, tiles_across, tiles_along, channel_tiles, tiles;
 };
 
-// The pixel of the tile at (row, column), for channels [channel, end).
-template <class T>
+// The pixel of the tile at (row, column), for channels [channel, end), Unroll at a time.
+template <int Unroll, class T>
 EFFICIENTAD_DEVICE void write_pixel(const Forward<T>& problem,
                                     const TileSamples<Accumulator<T>>& samples, std::int64_t image,
                                     std::int64_t channel, std::int64_t end, std::int64_t first_row,
@@ -39,6 +39,7 @@ EFFICIENTAD_DEVICE void write_pixel(const Forward<T>& problem,
       (first_row + row) * problem.columns.output_length + first_column + column;
   const std::int64_t source = image * problem.input.image;
   const std::int64_t target = image * problem.output.image + pixel * problem.output.pixel;
+#pragma unroll Unroll
   for (; channel < end; ++channel) {
     const Accumulator<T> value =
         interpolate(vertical, horizontal, [&](std::int64_t y, std::int64_t x) {
@@ -71,12 +72,12 @@ forward_kernel(Forward<T> problem) {
     samples.compute(problem.rows, first_row, problem.columns, first_column);
     barrier();
     if (IsPlanes) {
-      write_pixel(problem, samples, image, channel, end, first_row, warp, first_column, lane);
+      write_pixel<4>(problem, samples, image, channel, end, first_row, warp, first_column, lane);
     } else {
       const std::int64_t own = channel + lane;
       for (int pixel = warp; pixel < kTileRows * kTileColumns; pixel += kTileRows) {
-        write_pixel(problem, samples, image, own, lesser(end, own + 1), first_row,
-                    pixel / kTileColumns, first_column, pixel % kTileColumns);
+        write_pixel<1>(problem, samples, image, own, lesser(end, own + 1), first_row,
+                       pixel / kTileColumns, first_column, pixel % kTileColumns);
       }
     }
     barrier();

@@ -1,82 +1,89 @@
-// One emulated thread block: its threads, how they wait for each other, and its shared memory.
+// One emulated thread block: its threads, how they meet, and its shared memory.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <functional>
-#include <random>
-#include <string>
 #include <vector>
 
 #include "cuda/launch_shape.h"
+#include "emulation/asynchronous_copies.h"
+#include "emulation/block_parts.h"
 #include "emulation/fault.h"
-#include "emulation/fiber.h"
-#include "emulation/shared_memory.h"
+#include "emulation/random.h"
+#include "emulation/tensor_copies.h"
+#include "emulation/transaction_barriers.h"
+#include "emulation/warpgroup.h"
 
 namespace efficientad::emulation {
 
-using Random = std::mt19937_64;
+class Block;
 
-// What a paused thread waits for. The scheduler asks each round; a block in which nothing is over
-// and nothing can run is deadlocked. Asynchronous units (copies, tensor cores, memory barriers) can
-// be added as further kinds of waiting.
-class Wait {
- public:
-  virtual ~Wait() = default;
-  virtual bool over() const = 0;
-  virtual std::string what() const = 0;
-};
-
-// The lanes of a warp exchange one value of up to 8 bytes each.
-using LaneValues = std::array<std::uint64_t, cuda::kWarpSize>;
+// A warp operation is carried out for all lanes by the last that arrives; each lane brings what it
+// gives and takes.
+using LaneOperands = std::array<void*, cuda::kWarpSize>;
+using WarpOperation = void (*)(Block& block, const LaneOperands& operands);
 
 class Block {
  public:
   explicit Block(const cuda::LaunchShape& shape);
-  ~Block();
 
   // Runs every thread of the block to its end, in an order drawn from `random`. Throws Fault.
   void run(const cuda::Extent& index, const std::function<void()>& kernel, Random& random);
 
-  // The block whose thread is running now.
-  static Block& current();
+  // The block whose thread is running now. The rest is for that thread.
+  static Block& current() { return *current_; }
 
-  // Called by the running thread.
-  std::uint32_t thread() const { return running_; }
+  std::uint32_t thread() const { return parts_.scheduler.running(); }
+  std::uint32_t warp() const { return thread() / cuda::kWarpSize; }
   const cuda::Extent& index() const { return index_; }
   const cuda::LaunchShape& shape() const { return shape_; }
-  SharedMemory& shared_memory() { return shared_memory_; }
-  Moment now() const;
+  SharedMemory& memory() { return parts_.memory; }
+
   void barrier(Site site);
   void warp_barrier(Site site);
-  LaneValues exchange(std::uint64_t value, Site site);
-  void wait_until_over(const Wait& wait);
+  std::uint64_t shuffle(std::uint64_t value, int source, Site site);
+  void meet(WarpOperation operation, void* operands, Site site);
+
+  // An access to shared memory by the thread, or by a lane of its warp.
+  void record(AccessKind kind, std::size_t offset, std::size_t bytes, Site site);
+  void record_lane(AccessKind kind, int lane, std::size_t offset, std::size_t bytes, SiteName site);
+
+  // `from` is nullptr for zeros.
+  void copy_async(std::size_t to, const void* from, Site site);
+  void copy_async_commit() { copies_[thread()].commit(); }
+  void copy_async_wait(std::uint64_t pending);
+
+  TransactionBarriers& transaction_barriers() { return barriers_; }
+  TensorCopies& tensor_copies() { return tensor_copies_; }
+  Warpgroup& warpgroup(Site site);
 
  private:
-  struct Thread;
-  struct Warp;
-  class Barrier;
-  class Meeting;
+  // A warp has at most one operation in progress, since all lanes take part.
+  struct Warp {
+    LaneOperands operands{};
+    WarpOperation operation = nullptr;
+    int arrived = 0;
+    Site site{"", 0};
+  };
 
-  void run_threads(Random& random);
-  bool run_round(std::vector<std::uint32_t>& group, Random& random);
-  void run_thread(const std::function<void()>& kernel);
-  void resume(std::uint32_t thread);
-  void cancel();
-  LaneValues meet(std::uint64_t value, Site site, bool orders_memory);
-  std::string place() const;
+  void check_ended() const;
+  void move(const AsynchronousCopy& copy);
+
+  static thread_local Block* current_;
 
   cuda::LaunchShape shape_;
   cuda::Extent index_;
-  SharedMemory shared_memory_;
-  std::vector<Thread> threads_;
+  BlockParts parts_;
   std::vector<Warp> warps_;
-  std::uint32_t running_ = 0;
+  std::vector<AsynchronousCopies> copies_;  // of each thread
+  TransactionBarriers barriers_;
+  TensorCopies tensor_copies_;
+  std::deque<Warpgroup> warpgroups_;
   std::uint32_t at_barrier_ = 0;
-  std::uint64_t epoch_ = 1;
   Site barrier_site_{"", 0};
-  bool cancelled_ = false;
-  std::string fault_;
+  Random* random_ = nullptr;
 };
 
 }  // namespace efficientad::emulation

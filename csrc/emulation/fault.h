@@ -1,6 +1,7 @@
 // What an emulated kernel may do wrong, and where.
 #pragma once
 
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -15,7 +16,9 @@ struct Site {
     return {file, line};
   }
 
-  bool operator==(const Site& other) const;
+  bool operator==(const Site& other) const {
+    return line == other.line && (file == other.file || std::strcmp(file, other.file) == 0);
+  }
   bool operator!=(const Site& other) const { return !(*this == other); }
   std::string text() const;  // file name without folders, and line
 };

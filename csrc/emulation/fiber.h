@@ -1,24 +1,27 @@
 // A thread of execution that runs until it chooses to pause: one emulated GPU thread.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstddef>
-#include <functional>
+#include <memory>
 
 namespace efficientad::emulation {
 
-// Not copyable or movable: its context refers to its own address.
+// Runs one body after the other on a stack of its own, so that only the first costs system calls.
+// A fiber may be destroyed between bodies only. Not copyable or movable: its context refers to its
+// own address.
 class Fiber {
  public:
-  static constexpr std::size_t kStackBytes = 128 * 1024;
+  using Body = void (*)(void* argument);
 
   Fiber() = default;
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // Prepares to run `body`, which must not let an exception out, on a stack of kStackBytes.
-  void prepare(std::function<void()> body, char* stack);
+  // Lets the next resume() start `body`, which must not let an exception out.
+  void prepare(Body body, void* argument);
 
   // Called by the scheduler: runs the body until it pauses or ends.
   void resume();
@@ -29,11 +32,17 @@ class Fiber {
   bool ended() const { return ended_; }
 
  private:
-  static void enter(unsigned high, unsigned low);
+  static constexpr std::size_t kStackBytes = 128 * 1024;
 
-  std::function<void()> body_;
-  ucontext_t own_;
-  ucontext_t scheduler_;
+  static void enter(unsigned high, unsigned low);
+  void create();
+
+  std::unique_ptr<char[]> stack_;
+  ucontext_t context_;
+  jmp_buf own_;
+  jmp_buf scheduler_;
+  Body body_ = nullptr;
+  void* argument_ = nullptr;
   bool ended_ = true;
 };
 

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <numeric>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,13 @@ namespace efficientad::emulation {
 namespace {
 
 std::atomic<std::uint64_t> next_seed{0};
+std::atomic<int> compute_capability{90};
+std::atomic<std::size_t> largest_shared_bytes{0};
+
+std::size_t maximum_shared_bytes() {
+  if (compute_capability == 90) return cuda::kMaximumSharedBytes;
+  return (compute_capability == 80 ? 163 : 99) * 1024;
+}
 
 // Gives a message static storage duration, as Status asks for.
 Status keep(const std::string& message) {
@@ -32,8 +40,8 @@ Status check(const cuda::LaunchShape& shape) {
   if (shape.threads < 1 || shape.threads > 1024 || shape.threads % cuda::kWarpSize != 0) {
     return "a block must have 1 to 32 whole warps";
   }
-  if (shape.shared_bytes > cuda::kMaximumSharedBytes) {
-    return "the block asks for more shared memory than a launch gets";
+  if (shape.shared_bytes > maximum_shared_bytes()) {
+    return "the block asks for more shared memory than the GPU has for it";
   }
   return kOk;
 }
@@ -42,8 +50,20 @@ Status check(const cuda::LaunchShape& shape) {
 
 void set_seed(std::uint64_t seed) { next_seed = seed; }
 
+void set_compute_capability(int value) {
+  if (value < 70) throw std::invalid_argument("the emulated GPU has compute capability 70 or more");
+  compute_capability = value;
+}
+
+std::size_t take_largest_shared_bytes() { return largest_shared_bytes.exchange(0); }
+
+cuda::DeviceProperties device_properties() {
+  return {compute_capability, static_cast<int>(cuda::kMaximumBlocks)};
+}
+
 Status run_grid(const cuda::LaunchShape& shape, const std::function<void()>& kernel) {
   if (const Status status = check(shape); status != kOk) return status;
+  if (shape.shared_bytes > largest_shared_bytes) largest_shared_bytes = shape.shared_bytes;
   try {
     Random random(next_seed++);
     const cuda::Extent& grid = shape.grid;

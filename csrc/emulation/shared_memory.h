@@ -1,64 +1,43 @@
-// The shared memory of an emulated block, with a record of who touched each byte and when.
+// The shared memory of an emulated block.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
-#include "emulation/fault.h"
+#include "cuda/launch_shape.h"
+#include "emulation/history.h"
 
 namespace efficientad::emulation {
 
-// When an access happens: epochs count the barriers of the block and of the thread's warp so far.
-// They go on counting from block to block, as the memory does.
-struct Moment {
-  std::int32_t thread = 0;
-  std::int32_t warp = 0;
-  std::uint64_t block_epoch = 0;
-  std::uint64_t warp_epoch = 0;
-};
-
-enum class AccessKind { read, write, atomic };
-
-// Finds data races exactly, whatever order the threads happened to run in: two accesses to one byte
-// by different threads, at least one of them a write and not both atomic, must have a barrier of
-// the block, or of the warp that both belong to, between them. Reading what was never written is a
-// fault.
 class SharedMemory {
  public:
-  explicit SharedMemory(std::size_t bytes);
+  SharedMemory(std::size_t bytes, const Clocks& clocks)
+      : size_(bytes), storage_(bytes + cuda::kSharedMemoryAlignment), history_(bytes, clocks) {
+    const auto address = reinterpret_cast<std::uintptr_t>(storage_.data());
+    const std::size_t past = address % cuda::kSharedMemoryAlignment;
+    aligned_ =
+        storage_.data() + (cuda::kSharedMemoryAlignment - past) % cuda::kSharedMemoryAlignment;
+  }
 
-  // Fills the memory with 0xff bytes (NaN in every floating type). Accesses before block_epoch
-  // `now` belong to blocks that are gone.
-  void poison(std::uint64_t now);
+  void start_block() {
+    poison(0, size_);
+    history_.start_block();
+  }
 
-  std::size_t bytes() const { return size_; }
-  unsigned char* data() { return aligned_; }
+  // Fills memory with 0xff bytes, NaN in every floating type.
+  void poison(std::size_t offset, std::size_t bytes) { std::memset(at(offset), 0xff, bytes); }
 
-  // Checks and records an access to [offset, offset + bytes), which must lie inside.
-  void record(AccessKind kind, std::size_t offset, std::size_t bytes, const Moment& now, Site site);
+  unsigned char* at(std::size_t offset) { return aligned_ + offset; }
+  History& history() { return history_; }
+  const History& history() const { return history_; }
 
  private:
-  static constexpr std::int32_t kSeveral = -1;
-
-  struct Access {
-    Moment moment;
-    Site site{"", 0};
-    bool atomic = false;
-  };
-  struct History {
-    Access write;
-    Access read;  // of several threads: thread, and of several warps: warp, is kSeveral
-  };
-
-  static bool ordered(const Access& earlier, const Moment& now);
-  static void check(const Access& earlier, AccessKind kind, const Moment& now, Site site);
-
   std::size_t size_;
-  std::uint64_t first_epoch_ = 0;
   std::vector<unsigned char> storage_;
   unsigned char* aligned_;
-  std::vector<History> history_;
+  History history_;
 };
 
 }  // namespace efficientad::emulation

@@ -39,9 +39,9 @@ def _implementation(
     x = for_kernels(x)
     output = empty_like_layout(x, shape)
     bias = None if bias is None else bias.contiguous()
-    backend.run(
-        "conv_relu_pool", x.device, x, weight.contiguous(), bias, padding, pool_padding, output
-    )
+    arguments = (x, weight.contiguous(), bias, padding, pool_padding, output)
+    workspace = backend.workspace("conv_relu_pool", x.device, *arguments)
+    backend.run("conv_relu_pool", x.device, *arguments, workspace)
     return output
 
 

@@ -34,8 +34,8 @@ def _implementation(
         backend.run(
             "normalize_and_combine",
             local_map.device,
-            local_map.contiguous(),
-            global_map.contiguous(),
+            local_map.contiguous().transpose(0, 1),  # one plane, (1, N, h, w)
+            global_map.contiguous().transpose(0, 1),
             (quantiles[0], quantiles[1]),
             (quantiles[2], quantiles[3]),
             tuple(rows),

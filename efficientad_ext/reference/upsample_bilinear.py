@@ -10,7 +10,7 @@ from torch import Tensor
 from efficientad_ext._geometry import resampling_axes
 
 
-def _interpolation_matrix(
+def interpolation_matrix(
     input_length: int, output_length: int, step: float, start: float
 ) -> Tensor:
     """The (output, input) matrix of linear interpolation at clamp(step * i + start), in float64."""
@@ -32,6 +32,6 @@ def upsample_bilinear(
 ) -> Tensor:
     """Bilinear resampling as a product with one interpolation matrix per axis."""
     rows, columns = resampling_axes(x.shape[-2:], size, alignment, input_size)
-    vertical = _interpolation_matrix(x.shape[-2], size[0], *rows).to(x)
-    horizontal = _interpolation_matrix(x.shape[-1], size[1], *columns).to(x)
+    vertical = interpolation_matrix(x.shape[-2], size[0], *rows).to(x)
+    horizontal = interpolation_matrix(x.shape[-1], size[1], *columns).to(x)
     return vertical @ x @ horizontal.T

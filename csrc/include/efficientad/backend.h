@@ -5,11 +5,15 @@
 
 #include "efficientad/conv_relu_pool.h"
 #include "efficientad/hard_feature_loss.h"
+#include "efficientad/image_convolution.h"
+#include "efficientad/linear.h"
 #include "efficientad/normalize_and_combine.h"
 #include "efficientad/quantiles.h"
 #include "efficientad/resize_normalize.h"
+#include "efficientad/segment_convolution.h"
 #include "efficientad/squared_difference_map.h"
 #include "efficientad/upsample_bilinear.h"
+#include "efficientad/window_means.h"
 
 namespace efficientad {
 
@@ -19,6 +23,7 @@ using Kernel = Status (*)(const Problem&, const Execution&);
 // nullptr where a backend does not have a kernel of its own.
 struct Backend {
   Kernel<ConvReluPool> conv_relu_pool;
+  std::size_t (*conv_relu_pool_workspace)(const ConvReluPool&);
   Kernel<ReluPool> relu_pool;
   Kernel<SquaredDifferenceMap> squared_difference_map;
   Kernel<HardFeatureLoss> hard_feature_loss;
@@ -30,6 +35,11 @@ struct Backend {
   Kernel<UpsampleBilinearGradient> upsample_bilinear_gradient;
   Kernel<NormalizeAndCombine> normalize_and_combine;
   Kernel<ResizeNormalize> resize_normalize;
+  Kernel<ImageConvolution> image_convolution;
+  Kernel<SegmentConvolution> segment_convolution;
+  Kernel<Linear> linear;
+  Kernel<WindowMeans> window_means;
+  std::size_t (*window_means_workspace)(const WindowMeans&);
 };
 
 }  // namespace efficientad

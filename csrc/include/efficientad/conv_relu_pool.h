@@ -2,6 +2,8 @@
 // appendix A).
 #pragma once
 
+#include <cstddef>
+
 #include "efficientad/execution.h"
 #include "efficientad/feature_maps.h"
 #include "efficientad/scalar.h"
@@ -20,6 +22,7 @@ struct ConvReluPool {
   std::int64_t padding;
   std::int64_t pool_padding;  // 0 or 1
   FeatureMaps output;         // any strides
+  void* workspace;            // conv_relu_pool_workspace(...) bytes, contents undefined
 };
 
 // ReLU and pooling alone, for a convolution that has been computed already.

@@ -19,8 +19,9 @@ struct QuantilePair {
 // score[n] = maximum of combined over image n's feature grid
 struct NormalizeAndCombine {
   ScalarType type;        // of local_map, global_map and map: any floating type
-  const void* local_map;  // dense [batch][height][width]
+  const void* local_map;  // dense [planes][batch][height][width]; the map is the planes' sum
   const void* global_map;
+  std::int64_t planes;
   std::int64_t batch, height, width;
   QuantilePair local_quantiles;
   QuantilePair global_quantiles;

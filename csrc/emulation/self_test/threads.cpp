@@ -1,9 +1,8 @@
-#include "emulation/self_test.h"
-
 #include <array>
 #include <string_view>
 
 #include "cuda/device.h"
+#include "emulation/self_test/self_test.h"
 
 namespace efficientad::cuda {
 namespace {
@@ -72,24 +71,22 @@ reverse_kernel(Global<const float> input, Global<float> output, Planted fault) {
 
 }  // namespace
 
-Status emulation_self_test(const char* fault) {
-  for (std::size_t index = 0; index < kNames.size(); ++index) {
-    if (kNames[index] != fault) continue;
-    alignas(16) std::array<float, kThreads> input;
-    std::array<float, kThreads> output{};
-    for (int i = 0; i < kThreads; ++i) input[i] = static_cast<float>(i);
-    const LaunchShape shape{{}, kThreads, shared_bytes<float>(kThreads)};
-    const Status status =
-        launch(reverse_kernel, shape, Execution{}, Global<const float>(input.data(), kThreads),
-               Global<float>(output.data(), kThreads), static_cast<Planted>(index));
-    if (status != kOk) return status;
-    for (int i = 0; i < kThreads; ++i) {
-      const int source = kThreads - 1 - (i ^ 1 ^ (kWarpSize - 1));
-      if (output[i] != input[source]) return "the emulation ran the kernel and gave a wrong result";
-    }
-    return kOk;
+Status self_test_threads(const char* fault) {
+  const int planted = find_fault(kNames, fault);
+  if (planted < 0) return kUnknownFault;
+  alignas(16) std::array<float, kThreads> input;
+  std::array<float, kThreads> output{};
+  for (int i = 0; i < kThreads; ++i) input[i] = static_cast<float>(i);
+  const LaunchShape shape{{}, kThreads, shared_bytes<float>(kThreads)};
+  const Status status =
+      launch(reverse_kernel, shape, Execution{}, Global<const float>(input.data(), kThreads),
+             Global<float>(output.data(), kThreads), static_cast<Planted>(planted));
+  if (status != kOk) return status;
+  for (int i = 0; i < kThreads; ++i) {
+    const int source = kThreads - 1 - (i ^ 1 ^ (kWarpSize - 1));
+    if (output[i] != input[source]) return kWrongResult;
   }
-  return "the self-test knows no such fault";
+  return kOk;
 }
 
 }  // namespace efficientad::cuda

@@ -1,0 +1,60 @@
+// What host code does with a CUDA device: asks for its properties, launches kernels on it.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <map>
+#include <mutex>
+
+#include "cuda/launch_shape.h"
+#include "efficientad/execution.h"
+
+namespace efficientad::cuda {
+
+inline Status status_of(cudaError_t error) {
+  return error == cudaSuccess ? kOk : cudaGetErrorString(error);
+}
+
+// Of the current device; asks the driver once per device.
+inline Status device_properties(DeviceProperties& properties) {
+  static std::mutex mutex;
+  static std::map<int, DeviceProperties> known;
+  int device = 0;
+  if (const Status status = status_of(cudaGetDevice(&device)); status != kOk) return status;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (const auto found = known.find(device); found != known.end()) {
+    properties = found->second;
+    return kOk;
+  }
+  int major = 0, minor = 0;
+  Status status =
+      status_of(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  if (status != kOk) return status;
+  status = status_of(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  if (status != kOk) return status;
+  properties.compute_capability = 10 * major + minor;
+  status = status_of(
+      cudaDeviceGetAttribute(&properties.multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  if (status == kOk) known[device] = properties;
+  return status;
+}
+
+// Runs a kernel on the execution's stream, and says whether it could be launched.
+template <class... Parameters>
+Status launch(void (*kernel)(Parameters...), const LaunchShape& shape, const Execution& execution,
+              const typename Exactly<Parameters>::type&... arguments) {
+  if (shape.shared_bytes > kDefaultSharedBytes) {
+    const cudaError_t error = cudaFuncSetAttribute(
+        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes));
+    if (error != cudaSuccess) {
+      cudaGetLastError();
+      return cudaGetErrorString(error);
+    }
+  }
+  const dim3 grid(shape.grid.x, shape.grid.y, shape.grid.z);
+  kernel<<<grid, dim3(shape.threads), shape.shared_bytes,
+           static_cast<cudaStream_t>(execution.stream)>>>(arguments...);
+  return status_of(cudaGetLastError());
+}
+
+}  // namespace efficientad::cuda

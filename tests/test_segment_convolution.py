@@ -1,0 +1,381 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from efficientad_ext import _C, _emulation, reference
+from efficientad_ext.reference.segment_convolution import Resampling, Segment, pack_weights
+
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
+
+def half_pixel(grid, size):
+    """The resampling of an input of ``grid`` to ``size``, edge to edge."""
+    steps = [length / new for length, new in zip(grid, size, strict=True)]
+    rows, columns = ((step, 0.5 * step - 0.5) for step in steps)
+    return Resampling(size, rows, columns)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A segment without its numbers."""
+
+    grid: tuple[int, int]
+    kernel: int
+    channels: int = 64
+    first_channel: int = 0
+    pixel_channels: int = 64
+    stride: int = 1
+    padding: int = 0
+    resampled_to: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    segments: tuple[Shape, ...]
+    size: tuple[int, int]
+    outputs: int = 64
+    second_group: int | None = None
+    epilogue: str = "relu"
+    batch: int = 1
+
+    @property
+    def output_shape(self):
+        height, width = self.size
+        if self.epilogue == "squared_difference":
+            return self.outputs // 64, self.batch, height, width
+        if self.epilogue == "relu_pool":
+            height, width = height // 2, width // 2
+        return self.batch, height, width, self.outputs
+
+
+CASES = {
+    "less than a tile": Case((Shape((8, 10), 4),), (5, 7), batch=3),
+    "several tiles": Case((Shape((19, 21), 2),), (18, 20), epilogue="store"),
+    "one tap": Case((Shape((13, 11), 1, 128, 0, 128),), (13, 11), 128),
+    "padding": Case((Shape((7, 9), 3, padding=1),), (7, 9), 128, epilogue="store", batch=3),
+    "as much padding as there can be": Case((Shape((5, 4), 4, padding=3),), (8, 7)),
+    "stride 2": Case((Shape((14, 17), 4, stride=2, padding=1),), (7, 8), batch=3),
+    "stride 2, several tiles": Case((Shape((33, 35), 3, stride=2, padding=1),), (17, 18)),
+    "outputs cropped and beyond the input": Case((Shape((9, 5), 3, padding=1),), (4, 9)),
+    "slice of channels": Case((Shape((6, 7), 3, 128, 64, 256),), (4, 5), 192),
+    "upsampled": Case((Shape((5, 4), 4, padding=2, resampled_to=(8, 9)),), (9, 10), batch=3),
+    "upsampled from one pixel": Case((Shape((1, 1), 4, padding=2, resampled_to=(3, 3)),), (4, 4)),
+    "downsampled": Case((Shape((17, 19), 3, padding=1, resampled_to=(7, 8)),), (7, 8)),
+    "pooled": Case((Shape((10, 12), 4),), (7, 9), 128, epilogue="relu_pool", batch=3),
+    "pooled, several tiles": Case((Shape((18, 36), 2),), (17, 35), epilogue="relu_pool"),
+    "two groups": Case((Shape((7, 9), 3, 64, 64, 192),), (5, 7), 192, 128, "relu"),
+    "two groups pooled": Case((Shape((9, 8), 4, 64, 0, 128),), (6, 5), 128, 64, "relu_pool", 3),
+    "squared difference": Case((Shape((8, 7), 4),), (5, 4), 192, None, "squared_difference", 3),
+    "two kernels": Case(
+        (Shape((9, 11), 4, 128, 64, 256), Shape((6, 8), 3, padding=1)),
+        (6, 8),
+        128,
+        epilogue="squared_difference",
+    ),
+    "two segments of one tap": Case(
+        (Shape((3, 5), 1, 128, 128, 256), Shape((3, 5), 1, 192, 0, 192)),
+        (3, 5),
+        384,
+        epilogue="squared_difference",
+        batch=3,
+    ),
+    "two segments, one resampled": Case(
+        (Shape((6, 5), 1), Shape((3, 4), 3, padding=1, resampled_to=(6, 5))),
+        (6, 5),
+        epilogue="store",
+    ),
+}
+
+
+def random_segments(case, operand):
+    """Segments of ``case``; channels that are not read are NaN."""
+    segments = []
+    for shape in case.segments:
+        groups = 1 if case.second_group is None else 2
+        first, last = shape.first_channel, shape.first_channel + groups * shape.channels
+        x = torch.full((case.batch, *shape.grid, shape.pixel_channels), float("nan"))
+        x[..., first:last] = torch.randn(*x.shape[:3], last - first)
+        taps = (shape.channels, shape.kernel, shape.kernel)
+        weight = torch.randn(case.outputs, *taps) / (shape.channels * shape.kernel**2) ** 0.5
+        resampled = shape.resampled_to
+        segments.append(
+            Segment(
+                operand(x),
+                operand(weight),
+                first,
+                shape.stride,
+                shape.padding,
+                None if resampled is None else half_pixel(shape.grid, resampled),
+            )
+        )
+    return segments
+
+
+def python_segment(segment):
+    """A segment as the binding takes it."""
+    resampling = segment.resampling
+    return (
+        segment.input,
+        segment.first_channel,
+        segment.weight.shape[1],
+        segment.weight.shape[2],
+        segment.stride,
+        segment.padding,
+        None if resampling is None else (*resampling.size, resampling.rows, resampling.columns),
+    )
+
+
+def run(convolutions, case, segments, bias):
+    squared = case.epilogue == "squared_difference"
+    output = torch.empty(
+        case.output_shape,
+        dtype=convolutions.summed if squared else convolutions.dtype,
+        device=convolutions.device,
+    )
+    convolutions.run(
+        "segment_convolution",
+        [python_segment(segment) for segment in segments],
+        pack_weights([segment.weight for segment in segments]),
+        bias,
+        case.size,
+        case.outputs if case.second_group is None else case.second_group,
+        case.epilogue,
+        output,
+    )
+    return output
+
+
+def expected_of(case, segments, bias):
+    exact = [
+        replace(segment, input=segment.input.double(), weight=segment.weight.double())
+        for segment in segments
+    ]
+    return reference.segment_convolution(
+        exact, bias.double(), case.size, second_group=case.second_group, epilogue=case.epilogue
+    )
+
+
+def random_bias(convolutions, case):
+    return convolutions.accumulator(torch.randn(case.outputs))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_matches_reference(convolutions, case, assert_matches):
+    segments = random_segments(case, convolutions.operand)
+    bias = random_bias(convolutions, case)
+    actual = run(convolutions, case, segments, bias)
+    expected = expected_of(case, segments, bias)
+    if case.epilogue == "squared_difference":
+        # Never rounded to the short type. A tensor core cuts off what it adds, where others round:
+        # up to 2^-23 of the sum for each 8 of its products, of which there are up to 2624 here.
+        # That shows twice in a square.
+        assert_matches(actual, expected, convolutions.summed, factor=8)
+    else:
+        # One rounding of the result. Where a resampled input is rounded, too, its errors are as
+        # small and independent, so that their sum is smaller.
+        assert_matches(actual, expected, convolutions.stored)
+
+
+@pytest.mark.parametrize("epilogue", ["store", "squared_difference"])
+def test_numbers_with_more_digits_than_tf32(convolutions, epilogue, assert_matches):
+    case = Case((Shape((8, 9), 3),), (6, 7), 128, epilogue=epilogue)
+    segments = random_segments(case, lambda x: x.to(convolutions.dtype).to(convolutions.device))
+    bias = random_bias(convolutions, case)
+    actual = run(convolutions, case, segments, bias)
+    # A tensor core cuts factors off after 10 bits of fraction: that makes each product smaller by
+    # 0.7 * 2^-10 on average, so also their sum, and the mean of squares by twice as much.
+    assert_matches(actual, expected_of(case, segments, bias), convolutions.stored, factor=2)
+
+
+# A block of the warpgroups' kernel and one of the small tiles', which are the autoencoder's, share
+# a multiprocessor's 228 KiB, of which 1 KiB for each is the system's.
+@pytest.mark.parametrize(
+    ("kind", "capability", "case"),
+    [
+        ("warpgroups", 90, Case((Shape((24, 24), 4),), (21, 21), 256)),
+        ("warpgroups", 90, Case((Shape((6, 6), 4),), (3, 3), 128)),
+        ("warpgroups", 90, CASES["two segments of one tap"]),
+        ("large tiles", 86, Case((Shape((24, 24), 4),), (21, 21), 256)),
+        ("large tiles", 86, CASES["two segments of one tap"]),
+        ("small tiles", 90, CASES["stride 2"]),
+        ("small tiles", 90, CASES["upsampled"]),
+    ],
+)
+def test_shared_memory_stays_within_its_budget(kind, capability, case):
+    segments = random_segments(case, torch.Tensor.half)
+    output = torch.empty(case.output_shape)
+    _emulation.set_compute_capability(capability)
+    try:
+        _emulation.take_largest_shared_bytes()
+        _emulation.segment_convolution(
+            1,
+            [python_segment(segment) for segment in segments],
+            pack_weights([segment.weight for segment in segments]),
+            torch.randn(case.outputs),
+            case.size,
+            case.outputs,
+            case.epilogue,
+            output if case.epilogue == "squared_difference" else output.half(),
+        )
+    finally:
+        _emulation.set_compute_capability(90)
+    budgets = json.loads(Path(__file__).with_name("cuda_budgets.json").read_text())["shared_bytes"]
+    assert 0 < _emulation.take_largest_shared_bytes() <= budgets[kind]
+    assert budgets["warpgroups"] + budgets["small tiles"] + 2 * 1024 <= 228 * 1024
+
+
+def one_tap(x):
+    """A call on an emulated GPU: a convolution of one tap over float16 (1, 4, 4, 64)."""
+    return (
+        1,
+        [(x, 0, 64, 1, 1, 0, None)],
+        torch.randn(64, 64).half(),
+        torch.randn(64),
+        (4, 4),
+        64,
+        "store",
+        torch.empty(1, 4, 4, 64).half(),
+    )
+
+
+def test_gpu_without_tensor_cores():
+    _emulation.set_compute_capability(75)
+    try:
+        with pytest.raises(RuntimeError, match=r"compute capability is below 8\.0"):
+            _emulation.segment_convolution(*one_tap(torch.randn(1, 4, 4, 64).half()))
+    finally:
+        _emulation.set_compute_capability(90)
+
+
+def test_misaligned_tensor():
+    misaligned = torch.randn(4 * 4 * 64 + 1).half()[1:].view(1, 4, 4, 64)
+    with pytest.raises(RuntimeError, match="multiple of 16 bytes"):
+        _emulation.segment_convolution(*one_tap(misaligned))
+
+
+def test_weights_are_packed_by_blocks_of_a_pixel():
+    kernels, channels = (2, 3), (128, 64)
+    for dtype, block in ((torch.float64, 16), (torch.float32, 32), (torch.bfloat16, 64)):
+        weights = [
+            torch.randn(64, count, kernel, kernel).to(dtype)
+            for count, kernel in zip(channels, kernels, strict=True)
+        ]
+        packed = pack_weights(weights)
+        assert packed.shape == (64, 128 * 4 + 64 * 9)
+        start = 0
+        for weight, count, kernel in zip(weights, channels, kernels, strict=True):
+            for channel, column, row in (
+                (0, 0, 0),
+                (1, 0, 1),
+                (block - 1, 1, 0),
+                (count - 1, 1, 1),
+            ):
+                tap = (channel // block * kernel + column) * kernel + row
+                at = start + tap * block + channel % block
+                assert torch.equal(packed[:, at], weight[:, channel, row, column])
+            start += count * kernel**2
+
+
+def test_repeatable(convolutions):
+    """The same bits every time, in whatever order threads or blocks run."""
+    case = CASES["two kernels"]
+    segments = random_segments(case, convolutions.operand)
+    bias = random_bias(convolutions, case)
+    first = run(convolutions, case, segments, bias)
+    assert torch.equal(run(convolutions, case, segments, bias), first)
+
+
+@pytest.mark.parametrize("epilogue", ["store", "relu", "relu_pool", "squared_difference"])
+def test_nan_passes(convolutions, epilogue):
+    case = Case((Shape((6, 7), 3),), (4, 5), epilogue=epilogue, batch=2)
+    segments = random_segments(case, convolutions.operand)
+    segments[0].input[1, 2, 3, 17] = float("nan")
+    bias = random_bias(convolutions, case)
+    actual = run(convolutions, case, segments, bias)
+    expected = expected_of(case, segments, bias)
+    assert torch.equal(actual.isnan(), expected.isnan())
+    assert actual.isnan().any()
+
+
+@pytest.mark.parametrize("case", [replace(CASES["padding"], batch=0)], ids=["no image"])
+def test_empty(convolutions, case):
+    segments = random_segments(case, convolutions.operand)
+    assert run(convolutions, case, segments, random_bias(convolutions, case)).numel() == 0
+
+
+def call(**changes):
+    """A call of the CPU kernel on two segments of a 3x3 grid, with some arguments exchanged."""
+    arguments = {
+        "segments": [(torch.randn(2, 5, 5, 128), 64, 64, 3, 1, 0, None)] * 2,
+        "weight": torch.randn(128, 2 * 64 * 9),
+        "bias": torch.randn(128),
+        "size": (3, 3),
+        "second_group": 128,
+        "epilogue": "relu",
+        "output": torch.empty(2, 3, 3, 128),
+    }
+    _C.cpu.segment_convolution(1, *{**arguments, **changes}.values())
+
+
+def segment(**changes):
+    arguments = {
+        "input": torch.randn(2, 5, 5, 128),
+        "first_channel": 64,
+        "channels": 64,
+        "kernel": 3,
+        "stride": 1,
+        "padding": 0,
+        "resampling": None,
+    }
+    return {"segments": [tuple({**arguments, **changes}.values())] * 2}
+
+
+AXIS = (0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"segments": []}, "1 or 2 segments"),
+        (segment(first_channel=65), "64 channels of its input"),
+        (segment(first_channel=-64), "64 channels of its input"),
+        (segment(channels=32), "64 channels of its input"),
+        ({"second_group": 64}, "64 channels of its input"),
+        ({"second_group": 100}, "second group"),
+        ({"second_group": 0}, "second group"),
+        (segment(kernel=5), "kernel is not 1 to 4"),
+        (segment(stride=3), "stride is not 1 or 2"),
+        (segment(padding=3), "padding is not less"),
+        (segment(padding=-1), "padding is not less"),
+        (segment(stride=2, resampling=(6, 6, AXIS, AXIS)), "resampled segment's stride"),
+        (segment(resampling=(0, 6, AXIS, AXIS)), "no pixels"),
+        (segment(resampling=(6, 6, AXIS, (float("nan"), 0.0))), "not finite"),
+        (segment(input=torch.randn(2, 5, 5, 128).half()), "differ in element type or batch"),
+        (segment(input=torch.randn(5, 5, 128)), "expected segments"),
+        (segment(input=torch.randn(2, 128, 5, 5).permute(0, 2, 3, 1)), "contiguous"),
+        ({"weight": torch.randn(128, 64 * 9)}, "the weight does not fit"),
+        ({"weight": torch.randn(100, 2 * 64 * 9)}, "multiple of 64"),
+        ({"bias": torch.randn(64)}, "the bias does not fit"),
+        ({"bias": torch.randn(128).double()}, "the bias does not fit"),
+        ({"size": (3, 4)}, "the output does not fit"),
+        ({"size": (-3, -3)}, "size is negative"),
+        ({"epilogue": "sum"}, "the epilogue is none of"),
+        ({"epilogue": "relu_pool"}, "the output does not fit"),
+        ({"epilogue": "squared_difference"}, "the output does not fit"),
+        ({"output": torch.empty(2, 3, 3, 128).half()}, "the output does not fit"),
+        ({"output": torch.empty(2, 3, 3, 256)[..., ::2]}, "contiguous"),
+    ],
+)
+def test_what_would_leave_a_tensor_is_refused(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call(**changes)
+
+
+def test_the_call_that_is_changed_is_right():
+    call()
+    call(**segment(resampling=(6, 6, AXIS, AXIS)))
