@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import logging
-import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from efficientad.randomness import Purpose, generator
+from efficientad.weight_files import fingerprint, read_tensors
 from efficientad_ext.architecture import (
     FEATURE_CHANNELS,
     Size,
@@ -21,11 +23,14 @@ from efficientad_ext.architecture import (
     pdn_layers,
     sequential_state,
 )
+from efficientad_ext.model_file import write_atomically
 
 logger = logging.getLogger(__name__)
 
 # The random teacher is the same in every run, whatever the seed of the run is.
 _RANDOM_TEACHER_SEED = 0
+
+_RECORD_KEY = "efficientad-teacher"
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def load_teacher(path: Path | str, size: Size) -> Teacher:
     if not path.is_file():
         raise FileNotFoundError(f"the teacher file {path} does not exist")
     layers = pdn_layers(size, FEATURE_CHANNELS)
-    content = _read_tensors(path)
+    content = read_tensors(path)
     try:
         found = sequential_state(content, layers, f"{size} teacher")
     except ValueError as error:
@@ -70,7 +75,25 @@ def load_teacher(path: Path | str, size: Size) -> Teacher:
             raise ValueError(
                 f"{path} cannot be used as a teacher: {name} has NaN or infinite values"
             )
-    return Teacher(size, weights, path.name, _fingerprint(weights))
+    return Teacher(size, weights, path.name, fingerprint(weights))
+
+
+def save_teacher(
+    path: Path, weights: Mapping[str, Tensor], record: Mapping[str, Any], half: bool = False
+) -> None:
+    """Writes a teacher file for ``load_teacher``.
+
+    Args:
+        path: the safetensors file to write.
+        weights: the state dict of ``pdn(size, 384)``, padded or not.
+        record: how the teacher was made, for the file's header; JSON values.
+        half: store the weights as float16, in half the space.
+    """
+    stored = torch.float16 if half else torch.float32
+    content = {
+        name: tensor.detach().cpu().to(stored).contiguous() for name, tensor in weights.items()
+    }
+    write_atomically(path, save(content, {_RECORD_KEY: json.dumps(dict(record))}))
 
 
 def random_teacher(size: Size) -> Teacher:
@@ -92,46 +115,4 @@ def random_teacher(size: Size) -> Teacher:
             fan_in = np.prod(shape[1:])
             values = random.standard_normal(shape) * np.sqrt(2 / fan_in)
         weights[name] = torch.from_numpy(values).to(torch.float32)
-    return Teacher(size, weights, "random stand-in", _fingerprint(weights))
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    content: Any
-    if path.suffix == ".safetensors":
-        try:
-            content = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a complete safetensors file: {error}") from None
-    elif path.suffix in (".pth", ".pt"):
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
-            raise ValueError(
-                f"{path} holds more than weights and would have to be unpickled, which can run any "
-                "code; save the network's state_dict() and give that file"
-            ) from None
-        except (RuntimeError, EOFError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"{path} is not a file of weights that torch reads: {reason}"
-            ) from None
-    else:
-        raise ValueError(
-            f"{path} has the suffix {path.suffix!r}; expected .safetensors, .pth or .pt"
-        )
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(
-            f"{path} is not a state dict (names and tensors); save state_dict() instead"
-        )
-    return content
-
-
-def _fingerprint(weights: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return Teacher(size, weights, "random stand-in", fingerprint(weights))

@@ -1,0 +1,82 @@
+"""Distillation of a teacher from a network pretrained on ImageNet (appendix of the paper)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from efficientad.backbones import Backbone
+from efficientad.checkpoint import check_output, checkpoint_path
+from efficientad.distillation_images import find_distillation_images
+from efficientad.distillation_run import DistillationConfig, DistillationRun
+from efficientad.teacher import save_teacher
+from efficientad.workers import joined_workers
+from efficientad_ext.inference import exact_float32
+
+__all__ = ["DistillationConfig", "distill"]
+
+logger = logging.getLogger(__name__)
+
+
+def distill(
+    images: Sequence[Path | str],
+    output: Path | str,
+    backbone: Backbone,
+    config: DistillationConfig | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    resume: bool = False,
+) -> float | None:
+    """Distils a teacher from a backbone and writes it to a file that ``load_teacher`` reads.
+
+    A padded PDN learns, by the mean squared error on 256x256 crops, the backbone's descriptors of
+    the same crops at 512x512 (see ``Descriptors``), normalised per channel with the mean and the
+    deviation over up to 10,000 crops. A tenth of the photos, 200 at most, are held out.
+
+    The state of the run is kept in ``<output>.checkpoint``, as by ``train``; a run that was stopped
+    or killed and resumed gives the same file. Under ``torchrun`` the workers share every batch, and
+    the result is that of a single process but for rounding; on several machines, the output's
+    folder must be one that all of them see.
+
+    Args:
+        images: folders of generic photos, each of 128x128 pixels or more. Others, and unreadable
+            ones, are reported, replaced and counted.
+        output: the teacher file to write.
+        backbone: from ``load_backbone``.
+        config: see ``DistillationConfig``.
+        device: where to compute; under ``torchrun``, "cuda" means each worker's own GPU.
+        resume: continue from the checkpoint, if there is one.
+
+    Returns:
+        The loss on the held-out photos; None in workers that ``torchrun`` started but the first.
+
+    Raises:
+        FileNotFoundError: if a folder does not exist.
+        FileExistsError: if there is a checkpoint, but ``resume`` is not asked for.
+        ValueError: for unusable photos, a batch that the workers cannot share evenly, or a
+            checkpoint from other settings.
+        RuntimeError: if the training diverges.
+    """
+    config = config or DistillationConfig()
+    output = Path(output)
+    check_output(output, resume)
+    photos = find_distillation_images([Path(folder) for folder in images], config.seed)
+    with joined_workers(torch.device(device)) as workers, exact_float32(workers.device):
+        if config.batch_size % workers.count:
+            raise ValueError(
+                f"{workers.count} workers cannot share a batch of {config.batch_size} evenly; "
+                "give a multiple with --batch-size"
+            )
+        run = DistillationRun(config, photos, backbone, workers, checkpoint_path(output))
+        loss = run.to_the_end()
+        if not workers.leads:
+            return None
+    record = {**run.settings, "steps": config.steps, "held-out loss": run.curve}
+    save_teacher(output, run.network.state_dict(), record, config.half)
+    run.checkpoint.unlink(missing_ok=True)
+    if photos.skipped:
+        logger.warning("%d photos could not be used and were replaced; see above", photos.skipped)
+    return loss
