@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 
 import pytest
 import torch
@@ -11,7 +11,6 @@ from efficientad.teacher import random_teacher
 from torch.nn import functional
 
 from efficientad_ext import Detector, reference
-from efficientad_ext.model_file import Model
 
 SIZE = (256, 256)
 QUANTILES = (0.5, 1.5, 0.5, 1.5)
@@ -27,17 +26,7 @@ def networks(device) -> Networks:
 
 @pytest.fixture(scope="module")
 def detector(device, networks) -> Detector:
-    parts = {name: getattr(networks, name) for name in ("teacher", "student", "autoencoder")}
-    model = Model(
-        size="small",
-        input_size=SIZE,
-        **{name: {k: v.cpu() for k, v in n.state_dict().items()} for name, n in parts.items()},
-        teacher_mean=networks.teacher_mean.cpu(),
-        teacher_deviation=networks.teacher_deviation.cpu(),
-        quantiles=QUANTILES,
-        threshold=math.pi,
-        training={},
-    )
+    model = dataclasses.replace(networks.as_model("small", SIZE, {}), quantiles=QUANTILES)
     return Detector(model, device)
 
 

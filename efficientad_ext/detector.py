@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from efficientad_ext import ops
-from efficientad_ext.architecture import (
-    FEATURE_CHANNELS,
-    BlindBorder,
-    blind_border,
-    feature_grid,
-)
+from efficientad_ext._execution import has_tensor_cores
+from efficientad_ext.architecture import FEATURE_CHANNELS, BlindBorder, blind_border
+from efficientad_ext.engine import Engine
 from efficientad_ext.images import Images, iterate_images
-from efficientad_ext.inference import (
-    autoencoder_input,
-    exact_float32,
-    forward,
-    prepared,
-    with_output_normalisation,
-)
-from efficientad_ext.model_file import Model, load_model, model_layers
+from efficientad_ext.inference import Networks
+from efficientad_ext.model_file import Model, load_model
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
 Alignment: TypeAlias = Literal["pixel_exact", "paper"]
+Precision: TypeAlias = Literal["auto", "float32", "tf32", "float16", "bfloat16"]
 
 # Zeros around the feature grid: what a padded PDN's larger grid, 64 instead of 56, would add.
 _PAPER_PADDING = 4
@@ -42,9 +34,14 @@ class Detection:
     """What the detector says about N images.
 
     Attributes:
-        score: (N,) float32, the maximum of each image's combined map; on the calibration's scale,
-            where 0 and 0.1 are the 0.9- and the 0.995-quantile of normal images.
-        map: (N, 1, H, W) float32, the combined map, on the same scale.
+        score: (N,) float64, what the verdict is made of: with PUAD its final score, else the
+            picturable one.
+        picturable_score: (N,) float32, the maximum of each image's combined map; on the
+            calibration's scale, where 0 and 0.1 are the 0.9- and the 0.995-quantile of normal
+            images.
+        unpicturable_score: (N,) float64, PUAD's second score, a Mahalanobis distance; None where
+            the model has no PUAD.
+        map: (N, 1, H, W) float32, the combined map, on the calibration's scale.
         verdict: (N,) bool, True where the image is anomalous: its score exceeds the threshold.
         threshold: the threshold that the verdict was made with.
         blind_border: strips along the edges of the network's input, in its pixels, that never are
@@ -52,6 +49,8 @@ class Detection:
     """
 
     score: Tensor
+    picturable_score: Tensor
+    unpicturable_score: Tensor | None
     map: Tensor
     verdict: Tensor
     threshold: float
@@ -62,11 +61,16 @@ class Detector:
     """A model, ready to detect anomalies on one device.
 
     The same image gives the same bits on the same device; on the CPU also whatever else is in its
-    batch. All computation is in float32.
+    batch. Maps and scores are float32 in any precision.
 
     Args:
         model: a trained and calibrated model, see `load_model`.
         device: where to compute, such as "cpu" or "cuda".
+        precision: of weights and feature maps. "auto" is "float16" on CUDA devices of compute
+            capability 8.0 or higher and "float32" elsewhere. On CUDA, "float16", "bfloat16" and
+            "tf32" (float32 multiplied with 10 bits behind the point) run on the engine, see
+            `engine.Engine`, and "float32" runs on torch's convolutions, exact and slower. The CPU
+            has "float32" and "bfloat16".
         batch_size: how many images to hold in the network's input format at once; on CUDA they
             go through the networks together, on the CPU one after the other.
         alignment: "pixel_exact" puts feature (i, j) at pixel (16 + 4 i, 16 + 4 j) of the
@@ -75,8 +79,9 @@ class Detector:
             only: it is off by 1.5 pixels, and no score is below 0.
 
     Raises:
-        ValueError: `batch_size` is not positive, or `alignment` is unknown.
-        RuntimeError: there is no such device.
+        ValueError: `batch_size` is not positive, `alignment` is unknown, `precision` is unknown or
+            not for the device, or a weight is too large for it.
+        RuntimeError: there is no such device, or what `engine.Engine` raises.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Detector:
         model: Model,
         device: str | torch.device = "cpu",
         *,
+        precision: Precision = "auto",
         batch_size: int = 16,
         alignment: Alignment = "pixel_exact",
     ) -> None:
@@ -91,26 +97,20 @@ class Detector:
             raise ValueError(f"batch_size is {batch_size}; expected at least 1")
         if alignment not in ("pixel_exact", "paper"):
             raise ValueError(f'alignment is {alignment!r}; expected "pixel_exact" or "paper"')
-        self._device = torch.device(device)
-        if self._device.type == "cuda" and not torch.cuda.is_available():
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(
                 f'the device {device} was asked for, but torch finds no CUDA GPU; use "cpu"'
             )
         self._batch_size = batch_size
-        # On a CPU a batch gains nothing, and its size would change the last bits of the maps.
-        self._images_per_pass = 1 if self._device.type == "cpu" else batch_size
         self._alignment = alignment
         self._input_size = model.input_size
         self._quantiles = model.quantiles
         self._threshold = model.threshold
+        self._map_threshold = model.map_threshold
         self._blind_border = blind_border(*model.input_size)
-        self._layers = model_layers(model.size, model.input_size)
-        teacher = with_output_normalisation(
-            model.teacher, model.teacher_mean, model.teacher_deviation
-        )
-        self._teacher = prepared(teacher, self._device)
-        self._student = prepared(model.student, self._device)
-        self._autoencoder = prepared(model.autoencoder, self._device)
+        self._networks = _networks(model, torch.device(device), precision, batch_size)
+        self._device = self._networks.device
+        self._puad = None if model.puad is None else model.puad.to(self._device)
 
     @classmethod
     def load(
@@ -118,6 +118,7 @@ class Detector:
         path: str | os.PathLike[str],
         device: str | torch.device = "cpu",
         *,
+        precision: Precision = "auto",
         batch_size: int = 16,
         alignment: Alignment = "pixel_exact",
     ) -> Detector:
@@ -125,7 +126,13 @@ class Detector:
 
         Args and errors: those of `load_model` and of the constructor.
         """
-        return cls(load_model(path), device, batch_size=batch_size, alignment=alignment)
+        return cls(
+            load_model(path),
+            device,
+            precision=precision,
+            batch_size=batch_size,
+            alignment=alignment,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -141,6 +148,16 @@ class Detector:
     def threshold(self) -> float:
         """An image whose score is greater is anomalous."""
         return self._threshold
+
+    @property
+    def map_threshold(self) -> float:
+        """Where an anomalous image's map is greater, it is shown as the reason."""
+        return self._map_threshold
+
+    @property
+    def quantiles(self) -> tuple[float, float, float, float]:
+        """What calibrates the maps: (local a, local b, global a, global b), see `model_file`."""
+        return self._quantiles
 
     @property
     def blind_border(self) -> BlindBorder:
@@ -170,18 +187,21 @@ class Detector:
         size = self._input_size if map_size is None else map_size
         if min(size) < 1:
             raise ValueError(f"map_size is {tuple(size)}; expected a positive height and width")
-        maps = [torch.empty((0, 1, *size), device=self._device)]
-        scores = [torch.empty(0, device=self._device)]
-        for x in self._inputs(images):
-            batch_maps, batch_scores = self._combine(*self.maps(x), size)
-            maps.append(batch_maps)
-            scores.append(batch_scores)
-        score = torch.cat(scores)
+        empty = torch.empty((0, FEATURE_CHANNELS), device=self._device)
+        parts = [(torch.empty((0, 1, *size), device=self._device), empty[:, 0], empty)]
+        parts += [self._detect(x, size) for x in self._inputs(images)]
+        maps, picturable, features = map(torch.cat, zip(*parts, strict=True))
+        # In float64, the verdict is the comparison of the two numbers that a report shows.
+        score, unpicturable = picturable.double(), None
+        if self._puad is not None:
+            unpicturable = self._puad.unpicturable_score(features)
+            score = self._puad.final_score(picturable, unpicturable)
         return Detection(
             score=score,
-            map=torch.cat(maps),
-            # In float64, the verdict is the comparison of the two numbers that a report shows.
-            verdict=score.double() > self._threshold,
+            picturable_score=picturable,
+            unpicturable_score=unpicturable,
+            map=maps,
+            verdict=score > self._threshold,
             threshold=self._threshold,
             blind_border=self._blind_border,
         )
@@ -200,6 +220,28 @@ class Detector:
         Raises:
             ValueError: `x` has another shape or element type.
         """
+        x = self._checked(x)
+        return (
+            self._networks.maps(x) if isinstance(self._networks, Engine) else self._networks(x)[:2]
+        )
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """PUAD's feature: the mean over space of the student's channels that imitate the teacher.
+
+        Args and errors: those of `maps`.
+
+        Returns:
+            (N, 384) float32 on the detector's device.
+        """
+        x = self._checked(x)
+        if not isinstance(self._networks, Engine):
+            return self._networks(x)[2]
+        features = self._networks(x).features
+        assert features is not None, "the engine is made with features"
+        return features
+
+    def _checked(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or tuple(x.shape[1:]) != (3, *self._input_size):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; expected (N, 3, {self._input_size[0]}, "
@@ -207,33 +249,41 @@ class Detector:
             )
         if x.dtype != torch.float32:
             raise ValueError(f"x has element type {x.dtype}; expected torch.float32")
-        grid = feature_grid(*self._input_size)
-        local_maps = [torch.empty((0, 1, *grid), device=self._device)]
-        global_maps = list(local_maps)
-        with exact_float32(self._device):
-            for start in range(0, len(x), self._images_per_pass):
-                part = x[start : start + self._images_per_pass]
-                local_map, global_map = self._maps_of_one_pass(part)
-                local_maps.append(local_map)
-                global_maps.append(global_map)
-        return torch.cat(local_maps), torch.cat(global_maps)
-
-    def _maps_of_one_pass(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = x.to(self._device).contiguous(memory_format=torch.channels_last)
-        teacher = forward(self._layers["teacher"], self._teacher, x)
-        student = forward(self._layers["student"], self._student, x)
-        autoencoder = forward(self._layers["autoencoder"], self._autoencoder, autoencoder_input(x))
-        return (
-            ops.squared_difference_map(teacher, student[:, :FEATURE_CHANNELS]),
-            ops.squared_difference_map(autoencoder, student[:, FEATURE_CHANNELS:]),
-        )
+        return x.to(self._device)
 
     def _inputs(self, images: Images) -> Iterator[Tensor]:
+        """Batches on the device: bytes as the engine reads them, or normalised images."""
         single_images = iterate_images(images)
         while chunk := list(islice(single_images, self._batch_size)):
-            yield torch.cat(
-                [ops.resize_normalize(image.to(self._device), self._input_size) for image in chunk]
-            )
+            for as_bytes, group in groupby(chunk, self._is_for_engine):
+                if as_bytes:
+                    yield torch.stack(list(group)).to(self._device)
+                else:
+                    yield torch.cat(
+                        [
+                            ops.resize_normalize(image.to(self._device), self._input_size)
+                            for image in group
+                        ]
+                    )
+
+    def _is_for_engine(self, image: Tensor) -> bool:
+        return (
+            isinstance(self._networks, Engine)
+            and self._alignment == "pixel_exact"
+            and image.dtype == torch.uint8
+            and tuple(image.shape) == (*self._input_size, 3)
+        )
+
+    def _detect(self, x: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Map, picturable score and PUAD's feature of each image."""
+        if not isinstance(self._networks, Engine):
+            local_map, global_map, features = self._networks(x)
+            return *self._combine(local_map, global_map, size), features
+        output = self._networks(x, size)
+        assert output.features is not None, "the engine is made with features"
+        if self._alignment == "pixel_exact":
+            return output.map, output.score, output.features
+        return *self._combine(*self._networks.maps(x), size), output.features
 
     def _combine(
         self, local_map: Tensor, global_map: Tensor, size: tuple[int, int]
@@ -250,3 +300,26 @@ class Detector:
         padded = functional.pad(combined, (_PAPER_PADDING,) * 4)
         score = ops.upsample_bilinear(padded, self._input_size).amax(dim=(1, 2, 3))
         return ops.upsample_bilinear(padded, size), score
+
+
+def _networks(
+    model: Model, device: torch.device, precision: Precision, batch_size: int
+) -> Networks | Engine:
+    """What runs the networks of a detector: the one place that decides it."""
+    if precision not in get_args(Precision):
+        names = ", ".join(f'"{name}"' for name in get_args(Precision))
+        raise ValueError(f"precision is {precision!r}; expected one of {names}")
+    if device.type == "cuda":
+        if precision == "auto":
+            precision = "float16" if has_tensor_cores(device) else "float32"
+        if precision == "float32":
+            return Networks(model, device, torch.float32, batch_size)
+        return Engine(model, device, precision=precision, batch_size=batch_size, features=True)
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise ValueError(
+            f'precision "{precision}" is for CUDA devices; on {device}, choose "float32" or '
+            '"bfloat16"'
+        )
+    # On a CPU a batch gains nothing, and its size would change the last bits of the maps.
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    return Networks(model, device, dtype, images_per_pass=1)

@@ -1,4 +1,4 @@
-"""The forward pass of the networks from their tables and parameters, without torch.nn modules."""
+"""The networks by torch's convolutions, from their tables and parameters, without torch.nn."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from torch.nn import functional
 from efficientad_ext import ops
 from efficientad_ext.architecture import (
     AUTOENCODER_INPUT,
+    FEATURE_CHANNELS,
     AveragePool,
     Convolution,
     Dropout,
     Layers,
     ReLU,
     Upsample,
+    feature_grid,
 )
+from efficientad_ext.model_file import Model, model_layers
 
 Parameters: TypeAlias = Mapping[str, Tensor]
 
@@ -85,16 +88,6 @@ def with_output_normalisation(
     return folded
 
 
-def prepared(parameters: Parameters, device: torch.device) -> dict[str, Tensor]:
-    """Copies of the parameters on the device, the weights in channels-last memory format."""
-    return {
-        key: parameter.to(device, copy=True).contiguous(
-            memory_format=torch.channels_last if parameter.dim() == 4 else torch.contiguous_format
-        )
-        for key, parameter in parameters.items()
-    }
-
-
 def exact_float32(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """Convolutions by cuDNN in full float32 (no TF32) and by repeatable algorithms."""
     if device.type != "cuda":
@@ -102,3 +95,79 @@ def exact_float32(device: torch.device) -> contextlib.AbstractContextManager[Non
     return torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     )
+
+
+class Networks:
+    """A model's networks on one device, run by torch.
+
+    Args:
+        model: a trained model.
+        device: where to compute.
+        dtype: float32 or bfloat16, of weights and feature maps. The maps are float32: differences
+            are formed of feature maps widened to it.
+        images_per_pass: how many images go through the networks together.
+    """
+
+    def __init__(
+        self, model: Model, device: torch.device, dtype: torch.dtype, images_per_pass: int
+    ) -> None:
+        self._device = device
+        self._dtype = dtype
+        self._images_per_pass = images_per_pass
+        self._grid = feature_grid(*model.input_size)
+        self._layers = model_layers(model.size, model.input_size)
+        teacher = with_output_normalisation(
+            model.teacher, model.teacher_mean, model.teacher_deviation
+        )
+        self._parameters = {
+            "teacher": self._prepared(teacher),
+            "student": self._prepared(model.student),
+            "autoencoder": self._prepared(model.autoencoder),
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are and their maps will be."""
+        return self._device
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The local map (T - S), the global map (A - S'), and PUAD's feature.
+
+        Args:
+            x: (N, 3, H, W) float32 normalised images of the model's input size.
+
+        Returns:
+            Two float32 tensors (N, 1, h, w), where (h, w) is the feature grid, and one (N, 384).
+        """
+        no_map = torch.empty((0, 1, *self._grid), device=self._device)
+        parts = [(no_map, no_map, torch.empty((0, FEATURE_CHANNELS), device=self._device))]
+        with exact_float32(self._device):
+            if len(x):
+                parts += map(self._one_pass, x.split(self._images_per_pass))
+        local_map, global_map, features = map(torch.cat, zip(*parts, strict=True))
+        return local_map, global_map, features
+
+    def _one_pass(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = x.to(self._device).contiguous(memory_format=torch.channels_last)
+        teacher = self._features("teacher", x)
+        student = self._features("student", x)
+        autoencoder = self._features("autoencoder", autoencoder_input(x))
+        return (
+            ops.squared_difference_map(teacher, student[:, :FEATURE_CHANNELS]),
+            ops.squared_difference_map(autoencoder, student[:, FEATURE_CHANNELS:]),
+            student[:, :FEATURE_CHANNELS].mean(dim=(2, 3)),
+        )
+
+    def _features(self, network: str, x: Tensor) -> Tensor:
+        return forward(self._layers[network], self._parameters[network], x.to(self._dtype)).float()
+
+    def _prepared(self, parameters: Parameters) -> dict[str, Tensor]:
+        """Copies on the device, the weights in channels-last memory format."""
+        return {
+            key: parameter.to(self._device, self._dtype, copy=True).contiguous(
+                memory_format=torch.channels_last
+                if parameter.dim() == 4
+                else torch.contiguous_format
+            )
+            for key, parameter in parameters.items()
+        }

@@ -1,10 +1,13 @@
 """The model file: everything that detection needs, in one safetensors file with a readable header.
 
 The header's metadata has one entry, `efficientad`, a JSON object with `format_version`, `size`,
-`input_size`, `quantiles`, `threshold` and `training`. (One entry, because the safetensors package
-orders several at random, and the same model is to give the same bytes.) The tensors are named
-`teacher.0.weight`, `student.0.weight`, `autoencoder.0.weight`, ..., `teacher_mean` and
-`teacher_deviation`. Nothing is ever unpickled.
+`input_size`, `quantiles`, `threshold`, `map_threshold`, `puad` and `training`. (One entry, because
+the safetensors package orders several at random, and the same model is to give the same bytes.) The
+tensors are named `teacher.0.weight`, `student.0.weight`, `autoencoder.0.weight`, ...,
+`teacher_mean` and `teacher_deviation`, and with PUAD `puad_mean` and `puad_factor`. Nothing is ever
+unpickled.
+
+Format 2 has `map_threshold` and `puad`, which is null for a model without. Format 1 is still read.
 """
 
 from __future__ import annotations
@@ -33,11 +36,12 @@ from efficientad_ext.architecture import (
     pdn_layers,
     sequential_state,
 )
+from efficientad_ext.puad import Normalisation, Puad
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _METADATA_KEY = "efficientad"
 _NETWORKS = ("teacher", "student", "autoencoder")
@@ -58,7 +62,9 @@ class Model:
         teacher_deviation: (384,) float32, standard deviation of each channel, positive.
         quantiles: (local a, local b, global a, global b), with a < b: the values of the local and
             of the global map that become 0 and 0.1 in the combined map (section 3.4).
-        threshold: an image whose score is greater is anomalous.
+        threshold: an image whose score is greater is anomalous; with PUAD, whose final score is.
+        map_threshold: where an anomalous image's map is greater, it is shown as the reason.
+        puad: PUAD's statistics, or None for EfficientAD's score alone.
         training: a free-form record of how the model came about, of JSON values.
 
     Raises:
@@ -74,7 +80,9 @@ class Model:
     teacher_deviation: Tensor
     quantiles: tuple[float, float, float, float]
     threshold: float
+    map_threshold: float
     training: dict[str, Any]
+    puad: Puad | None = None
 
     def __post_init__(self) -> None:
         check_input_size(*self.input_size)
@@ -100,8 +108,9 @@ class Model:
                 f"quantiles is {self.quantiles}; expected (local a, local b, global a, global b) "
                 "with a < b"
             )
-        if not math.isfinite(self.threshold):
-            raise ValueError(f"threshold is {self.threshold}; expected a finite number")
+        for name in ("threshold", "map_threshold"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a finite number")
 
 
 def model_layers(size: Size, input_size: tuple[int, int]) -> dict[str, Layers]:
@@ -126,6 +135,8 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
         "input_size": list(model.input_size),
         "quantiles": [float(quantile) for quantile in model.quantiles],
         "threshold": float(model.threshold),
+        "map_threshold": float(model.map_threshold),
+        "puad": None if model.puad is None else _puad_header(model.puad),
         "training": model.training,
     }
     try:
@@ -136,6 +147,8 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
     for network in _NETWORKS:
         for key, parameter in getattr(model, network).items():
             tensors[f"{network}.{key}"] = parameter
+    if model.puad is not None:
+        tensors |= {"puad_mean": model.puad.mean, "puad_factor": model.puad.factor}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, _safetensors().save(contiguous, {_METADATA_KEY: text}))
 
@@ -280,5 +293,32 @@ def _model_from(tensors: dict[str, Tensor], header: dict[str, Any]) -> Model:
         teacher_deviation=tensors["teacher_deviation"],
         quantiles=(local_a, local_b, global_a, global_b),
         threshold=float(header["threshold"]),
+        # Format 1 had one threshold for both.
+        map_threshold=float(header.get("map_threshold", header["threshold"])),
         training=training,
+        puad=_puad_from(tensors, header),
+    )
+
+
+def _puad_header(puad: Puad) -> dict[str, Any]:
+    return {
+        "picturable": [puad.picturable.mean, puad.picturable.deviation],
+        "unpicturable": [puad.unpicturable.mean, puad.unpicturable.deviation],
+        "weights": list(puad.weights),
+    }
+
+
+def _puad_from(tensors: dict[str, Tensor], header: dict[str, Any]) -> Puad | None:
+    if header.get("puad") is None:
+        return None
+    picturable, unpicturable, weights = (
+        tuple(map(float, header["puad"][name]))
+        for name in ("picturable", "unpicturable", "weights")
+    )
+    return Puad(
+        tensors["puad_mean"],
+        tensors["puad_factor"],
+        Normalisation(*picturable),
+        Normalisation(*unpicturable),
+        (weights[0], weights[1]),
     )

@@ -9,18 +9,35 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # What cuBLAS needs to compute references repeatably on a GPU; see poisoned_memory.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
+import copy
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from efficientad.teacher import Teacher, random_teacher
 from efficientad.textures import make_dataset
 from efficientad.training import TrainingConfig, train
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from efficientad_ext import _C, _emulation, _registry
+from efficientad_ext.architecture import (
+    MINIMUM_INPUT_SIZE,
+    AveragePool,
+    Convolution,
+    Dropout,
+    Layer,
+    ReLU,
+    Size,
+)
+from efficientad_ext.model_file import Model, model_layers
+from efficientad_ext.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 FLOATING_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -39,24 +56,103 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = [*_C.cpu_instruction_sets, "emulation"]
         if _C.cuda is not None and torch.cuda.is_available():
             names.append("cuda")
-        metafunc.parametrize("backend", names, indirect=True)
+        if "engine_type" in metafunc.fixturenames:
+            # Tensor cores do not multiply float64. Those of 8.6 have the least shared memory.
+            types = [
+                pytest.param(name, dtype, id=f"{name}-{dtype}")
+                for name in (*names, "emulation_86")
+                for dtype in FLOATING_TYPES
+                if name in _C.cpu_instruction_sets or dtype != torch.float64
+            ]
+            metafunc.parametrize(("backend", "engine_type"), types, indirect=["backend"])
+        else:
+            metafunc.parametrize("backend", names, indirect=True)
 
 
 @pytest.fixture
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+def backend(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[torch.device]:
     """Run the ops on one of the built backends: each CPU instruction set, the emulated GPU, a GPU.
 
-    Returns the device for the tensors.
+    Yields the device for the tensors.
     """
     name: str = request.param
     if name == "cuda":
-        return torch.device("cuda")
-    kernels = _emulation if name == "emulation" else _C.cpu_instruction_sets[name]
-    if name == "emulation":
+        yield torch.device("cuda")
+        return
+    emulated = name.startswith("emulation")
+    kernels = _emulation if emulated else _C.cpu_instruction_sets[name]
+    if emulated:
         _emulation.set_seed(torch.seed() % 2**63)
+        _emulation.set_compute_capability(86 if name == "emulation_86" else 90)
     chosen = _registry.Backend(kernels, lambda _device: torch.get_num_threads())
     monkeypatch.setattr(_registry, "CPU", chosen)
-    return torch.device("cpu")
+    yield torch.device("cpu")
+    _emulation.set_compute_capability(90)
+
+
+@pytest.fixture
+def kernels(backend: torch.device) -> Callable[[str], _registry.Backend]:
+    """The backend's kernels, given the name of one; skips the test where it has no such kernel."""
+    chosen = _registry.CPU if backend.type == "cpu" else _registry.cuda_backend()
+
+    def having(name: str) -> _registry.Backend:
+        if not chosen.has(name):
+            pytest.skip(f"this backend has no kernel {name} yet")
+        return chosen
+
+    return having
+
+
+@dataclass(frozen=True)
+class Convolutions:
+    """A backend's convolutions in one element type, and how exact they are."""
+
+    having: Callable[[str], _registry.Backend]
+    device: torch.device
+    dtype: torch.dtype
+    multiplies_tf32: bool
+
+    def operand(self, tensor: Tensor) -> Tensor:
+        """The tensor in the element type, rounded to what is multiplied."""
+        rounded = tensor.to(self.dtype)
+        if self.multiplies_tf32:
+            # 13 bits less of the fraction; what is half a unit or more rounds up.
+            rounded = ((rounded.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+        return rounded.to(self.device)
+
+    def accumulator(self, tensor: Tensor) -> Tensor:
+        """The tensor in the type in which sums are formed."""
+        return tensor.to(self.summed).to(self.device)
+
+    @property
+    def summed(self) -> torch.dtype:
+        """The type in which sums are formed, and whose tolerance they have."""
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+    @property
+    def stored(self) -> torch.dtype:
+        """The type whose tolerance stored feature maps have: float16 is as exact as tf32."""
+        return torch.float16 if self.multiplies_tf32 else self.dtype
+
+    def run(self, name: str, *arguments: Any) -> None:
+        """Run a kernel; skips the test where the backend does not have it."""
+        self.having(name).run(name, self.device, *arguments)
+
+
+@pytest.fixture
+def convolutions(
+    backend: torch.device,
+    kernels: Callable[[str], _registry.Backend],
+    engine_type: torch.dtype,
+    request: pytest.FixtureRequest,
+) -> Convolutions:
+    """Each backend's convolutions in each element type that they know."""
+    on_tensor_cores = request.node.callspec.params["backend"] not in _C.cpu_instruction_sets
+    return Convolutions(
+        kernels, backend, engine_type, on_tensor_cores and engine_type == torch.float32
+    )
 
 
 @pytest.fixture(params=FLOATING_TYPES, ids=str)
@@ -129,6 +225,93 @@ LAYOUTS = ("planes", "channels_last", "planes_slice", "channels_last_slice", "st
 def in_layout(request: pytest.FixtureRequest) -> Callable[[Tensor], Tensor]:
     """Bring a tensor into each memory layout in turn; what lies between its elements is NaN."""
     return lambda tensor: as_layout(tensor, request.param)
+
+
+class ReferenceNetworks:
+    """Random networks in float64, and the method written out on them in plain torch."""
+
+    def __init__(self, size: Size, input_size: tuple[int, int]) -> None:
+        self.input_size = input_size
+        networks = {
+            name: nn.Sequential(*(self._module(layer) for layer in layers)).eval()
+            for name, layers in model_layers(size, input_size).items()
+        }
+        # A model file wants images of a useful size; the engine takes whatever holds a feature.
+        kind = Model if min(input_size) >= MINIMUM_INPUT_SIZE else SimpleNamespace
+        self.model: Any = kind(
+            size=size,
+            input_size=input_size,
+            teacher=dict(networks["teacher"].state_dict()),
+            student=dict(networks["student"].state_dict()),
+            autoencoder=dict(networks["autoencoder"].state_dict()),
+            teacher_mean=torch.randn(384),
+            teacher_deviation=torch.rand(384) + 0.5,
+            quantiles=(1.0, 2.5, 0.8, 1.7),
+            threshold=0.1,
+            map_threshold=0.1,
+            training={},
+        )
+        self.networks = {name: copy.deepcopy(net).double() for name, net in networks.items()}
+
+    @staticmethod
+    def _module(layer: Layer) -> nn.Module:
+        if isinstance(layer, Convolution):
+            module = nn.Conv2d(
+                layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding
+            )
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            return module
+        if isinstance(layer, ReLU):
+            return nn.ReLU()
+        if isinstance(layer, AveragePool):
+            return nn.AvgPool2d(2, 2, layer.padding)
+        if isinstance(layer, Dropout):
+            return nn.Dropout(layer.probability)
+        return nn.Upsample(layer.size, mode="bilinear")
+
+    @staticmethod
+    def normalised(image: np.ndarray[Any, Any] | Tensor) -> Tensor:
+        """(N, 3, H, W) float64 from integers (H, W, 3) or (N, H, W, 3), as the networks want it."""
+        pixels = torch.from_numpy(np.asarray(image) / np.iinfo(np.asarray(image).dtype).max)
+        mean, deviation = (
+            torch.tensor(colour, dtype=torch.float64).view(3, 1, 1)
+            for colour in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+        )
+        batch = pixels if pixels.dim() == 4 else pixels[None]
+        return (batch.permute(0, 3, 1, 2) - mean) / deviation
+
+    @torch.no_grad()
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The local and the global map of normalised images."""
+        x = x.double()
+        teacher = self.networks["teacher"](x)
+        mean, deviation = self.model.teacher_mean, self.model.teacher_deviation
+        teacher = (teacher - mean.view(1, -1, 1, 1)) / deviation.view(1, -1, 1, 1)
+        student = self.networks["student"](x)
+        small = functional.interpolate(x, (256, 256), mode="bilinear", antialias=True)
+        autoencoder = self.networks["autoencoder"](small)
+        local_map = (teacher - student[:, :384]).square().mean(1, keepdim=True)
+        global_map = (autoencoder - student[:, 384:]).square().mean(1, keepdim=True)
+        return local_map, global_map
+
+    def combined(self, x: Tensor) -> Tensor:
+        """The mean of the calibrated maps, on the feature grid."""
+        local_map, global_map = self.maps(x)
+        local_a, local_b, global_a, global_b = self.model.quantiles
+        local_map = 0.1 * (local_map - local_a) / (local_b - local_a)
+        global_map = 0.1 * (global_map - global_a) / (global_b - global_a)
+        return (local_map + global_map) / 2
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """PUAD's feature: the mean over space of the student's first 384 channels."""
+        return self.networks["student"](x.double())[:, :384].mean(dim=(2, 3))
+
+
+@pytest.fixture(scope="session")
+def reference_networks() -> type[ReferenceNetworks]:
+    """Random networks of a size ("small", "medium") for an input size, in float64."""
+    return ReferenceNetworks
 
 
 @pytest.fixture(scope="session")

@@ -67,12 +67,12 @@ def test_unreadable_images_in_training_are_reported_and_left_out(
 ):
     data = tmp_path / "data"
     data.mkdir()
-    for index in range(3):
+    for index in range(4):
         Image.fromarray(random_image(40 + index, 50, 3)).save(data / f"{index}.png")
     for name, write in BAD_FILES.items():
         write(data / name)
     model = train(data, tmp_path / "model.safetensors", tiny_teacher, CONFIG)
-    assert model.training["training images"] + model.training["validation images"] == 3
+    assert model.training["training images"] + model.training["validation images"] == 4
     for name in BAD_FILES:
         assert str(data / name) in warnings_logged.text
 
@@ -131,7 +131,7 @@ def test_unusual_images_are_scored_like_any_other(
 def test_training_on_images_of_one_pixel_is_refused(tmp_path: Path):
     data = tmp_path / "data"
     data.mkdir()
-    for index in range(3):
+    for index in range(4):
         Image.fromarray(np.full((1, 1, 3), 90, np.uint8)).save(data / f"{index}.png")
     result = run(
         "train", data, "-o", tmp_path / "m.safetensors", "--teacher", "random",
@@ -155,9 +155,18 @@ def test_a_validation_set_of_one_image_warns(
     data.mkdir()
     for index in range(2):
         Image.fromarray(random_image(60 + index, 60, 3)).save(data / f"{index}.png")
-    model = train(data, tmp_path / "model.safetensors", tiny_teacher, CONFIG)
+    model = train(data, tmp_path / "model.safetensors", tiny_teacher, CONFIG, puad=False)
     assert model.training["validation images"] == 1
-    assert "rests on 1 validation image" in warnings_logged.text
+    assert "1 validation image is too little" in warnings_logged.text
+
+
+def test_a_training_set_too_small_for_puad(tmp_path: Path, tiny_teacher: Teacher):
+    data = tmp_path / "data"
+    data.mkdir()
+    for index in range(3):
+        Image.fromarray(random_image(60 + index, 60, 3)).save(data / f"{index}.png")
+    with pytest.raises(ValueError, match=r"at least 3 normal images, but there is 2; .*--no-puad"):
+        train(data, tmp_path / "model.safetensors", tiny_teacher, CONFIG)
 
 
 def test_nan_in_an_image(tiny_model: Path):
@@ -177,7 +186,7 @@ def test_a_model_file_cut_in_half(tmp_path: Path, tiny_model: Path, tiny_data: P
 
 def test_a_model_file_of_a_newer_version(tmp_path: Path, tiny_model: Path):
     content = tiny_model.read_bytes()
-    version = rb"\"format_version\": 1"
+    version = rb"\"format_version\": 2"
     assert content.count(version) == 1
     newer = tmp_path / "newer.safetensors"
     newer.write_bytes(content.replace(version, rb"\"format_version\": 9"))

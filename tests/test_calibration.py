@@ -9,6 +9,7 @@ import torch
 from efficientad.calibration import calibrate
 from efficientad.prediction import predict
 from PIL import Image
+from sklearn.covariance import ledoit_wolf
 
 from efficientad_ext import ops
 from efficientad_ext.detector import Detector
@@ -21,6 +22,10 @@ def model(tiny_model: Path) -> Model:
     return load_model(tiny_model)
 
 
+def network_input(path: Path) -> torch.Tensor:
+    return ops.resize_normalize(torch.from_numpy(load_image(path)), (128, 128))
+
+
 @pytest.fixture(scope="module")
 def images(tiny_data: Path) -> list[Path]:
     return sorted((tiny_data / "validation" / "good").iterdir())
@@ -28,10 +33,7 @@ def images(tiny_data: Path) -> list[Path]:
 
 def test_quantiles_are_numpys_over_all_pixels_of_the_feature_grid(model: Model, images: list[Path]):
     detector = Detector(model)
-    inputs = [
-        ops.resize_normalize(torch.from_numpy(load_image(path)), model.input_size)
-        for path in images
-    ]
+    inputs = list(map(network_input, images))
     expected = [
         np.quantile(np.concatenate([one.numpy().ravel() for one in maps]).astype(np.float64), q)
         for maps in zip(*(detector.maps(x) for x in inputs), strict=True)
@@ -70,6 +72,51 @@ def test_the_saved_models_scores_are_those_of_the_training_process(
         assert prediction.anomalous == bool(detection.verdict[0])
 
 
+def test_puad_is_of_the_training_images(model: Model, images: list[Path], tiny_data: Path):
+    trained_on = sorted((tiny_data / "train" / "good").iterdir())
+    calibrated = calibrate(model, images, puad_images=trained_on)
+    assert calibrated.quantiles == calibrate(model, images).quantiles
+    puad = calibrated.puad
+    assert puad is not None
+    detector = Detector(calibrated)
+    features = torch.cat([detector.features(x) for x in map(network_input, trained_on)])
+    torch.testing.assert_close(puad.mean, features.double().mean(dim=0))
+    expected = ledoit_wolf(features.double().numpy())[0]
+    torch.testing.assert_close(puad.factor @ puad.factor.T, torch.from_numpy(expected))
+    detections = [detector(path) for path in images]
+    # Both normalised scores have mean 0 and variance 1 on the validation images, their sum mean 0.
+    for name in ("picturable", "unpicturable"):
+        scores = torch.cat([getattr(one, f"{name}_score") for one in detections]).double()
+        normalised = getattr(puad, name)(scores)
+        assert abs(float(normalised.mean())) < 1e-6
+        assert abs(float(normalised.var(correction=0)) - 1) < 1e-6
+    final = torch.cat([one.score for one in detections])
+    assert abs(float(final.mean())) < 1e-6
+    assert calibrated.threshold == float(final.max())
+    assert calibrated.map_threshold == max(float(one.picturable_score[0]) for one in detections)
+
+
+def test_one_validation_image_gives_no_spread(
+    model: Model, images: list[Path], warnings_logged: pytest.LogCaptureFixture
+):
+    calibrated = calibrate(model, images[:1], puad_images=images)
+    assert calibrated.puad is not None
+    assert calibrated.puad.picturable.deviation == calibrated.puad.unpicturable.deviation == 1
+    assert "the unpicturable score is the same for all 1 validation images" in warnings_logged.text
+    assert calibrated.threshold == 0
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_too_few_images_for_puad_are_an_error(model: Model, images: list[Path], count: int):
+    with pytest.raises(ValueError, match=f"at least 3 normal images, but there is {count};"):
+        calibrate(model, images, puad_images=images[:count])
+
+
+def test_equal_images_are_no_covariance(model: Model, images: list[Path]):
+    with pytest.raises(ValueError, match="the features of these are all the same"):
+        calibrate(model, images, puad_images=[images[0]] * 3)
+
+
 def test_constant_maps_are_an_error(model: Model, tmp_path: Path):
     """Constant features of teacher, student and autoencoder give constant maps: a = b."""
 
@@ -92,15 +139,17 @@ def test_few_validation_images_are_worth_a_warning(
     model: Model, images: list[Path], warnings_logged: pytest.LogCaptureFixture
 ):
     calibrate(model, images)
-    assert "rests on 3 validation images" in warnings_logged.text
-    assert "probability 1/4" in warnings_logged.text
+    # 1 - 0.05^(1/3), and log 0.05 / log 0.99.
+    assert "3 validation images are too few for a false-reject rate of 1 %" in warnings_logged.text
+    assert "promises 63.2 % (with 95 % confidence)" in warnings_logged.text
+    assert "hold out 299 images" in warnings_logged.text
 
 
 def test_one_validation_image_works_with_a_warning(
     model: Model, images: list[Path], warnings_logged: pytest.LogCaptureFixture
 ):
     calibrated = calibrate(model, images[:1])
-    assert "rests on 1 validation image:" in warnings_logged.text
+    assert "1 validation image is too little" in warnings_logged.text
     assert calibrated.threshold == float(Detector(calibrated)(images[0]).score[0])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from efficientad.cli import main
 from efficientad.pictures import colour_map, displayable, overlay
@@ -15,6 +16,7 @@ from PIL import Image
 
 from efficientad_ext.detector import Detector
 from efficientad_ext.images import load_image
+from efficientad_ext.model_file import load_model
 
 
 def run(*arguments: object) -> Result:
@@ -74,9 +76,30 @@ def test_train_predict_evaluate_info(tmp_path: Path, tiny_data: Path):
     evaluated = run("evaluate", model, tiny_data, "--json", figures)
     assert evaluated.exit_code == 0, evaluated.output
     summary = json.loads(figures.read_text())
-    assert f"all: image AU-ROC {summary['image_auroc']:.4f}" in evaluated.stdout
+    assert f"image AU-ROC: {summary['image_auroc']:.4f}" in evaluated.stdout
     assert len(summary["images"]) == 3 + 3 * 2
     assert set(summary["image_auroc_by_defect"]) == {"hole", "scratch", "stain"}
+
+
+def test_calibrate_anew(tmp_path: Path, tiny_model: Path, tiny_data: Path):
+    other = tmp_path / "cloth"
+    (other / "train" / "good").mkdir(parents=True)
+    for number, image in enumerate(sorted((tiny_data / "train" / "good").iterdir())):
+        turned = Image.open(image).rotate(180)
+        turned.save(other / "train" / "good" / f"{number}.png")
+    output = tmp_path / "anew.safetensors"
+    result = run("calibrate", tiny_model, other, "--output", output, "--false-reject-rate", "0.2")
+    assert result.exit_code == 0, result.output
+    before, after = load_model(tiny_model), load_model(output)
+    assert result.stdout == f"{output}: threshold {after.threshold:.4f}\n"
+    assert after.quantiles != before.quantiles
+    assert after.threshold != before.threshold
+    assert after.puad is not None
+    assert all(torch.equal(before.student[key], after.student[key]) for key in before.student)
+    without = run("calibrate", output, other, "--no-puad")
+    assert without.exit_code == 0, without.output
+    assert load_model(output).puad is None
+    assert "score: EfficientAD's" in run("info", output).stdout
 
 
 def test_json_lines_on_stdout(tiny_model: Path, tiny_data: Path):
@@ -131,8 +154,22 @@ def test_output_names_never_collide(tmp_path: Path):
             "128",
         ),
         (
-            ["train", "DATA", "-o", "OUT/m", "--teacher", "random", "--penalty-images", "none"],
-            "none does not exist",
+            ["train", "DATA", "-o", "OUT/m", "--teacher", "random", "--penalty-images", "nowhere"],
+            "nowhere does not exist",
+        ),
+        (["distill", "--images", "nowhere", "-o", "OUT/t"], "nowhere does not exist"),
+        (["distill", "--images", "DATA", "-o", "OUT/no/t"], "create it first"),
+        (
+            ["distill", "--images", "DATA", "-o", "OUT/t", "--backbone-weights", "none.pth"],
+            "none.pth does not exist",
+        ),
+        (
+            ["distill", "--images", "DATA", "-o", "OUT/t", "--backbone-weights", "MODEL"],
+            "does not fit --backbone efficientnet_lite2",
+        ),
+        (
+            ["distill", "--images", "DATA", "-o", "OUT/t", "--backbone", "wide_resnet101_2"],
+            "needs a file of its weights",
         ),
     ],
 )
@@ -157,7 +194,18 @@ def test_help_does_not_load_torch():
     assert subprocess.run([sys.executable, "-I", "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "info", "demo"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train",
+        "calibrate",
+        "predict",
+        "evaluate",
+        "info",
+        "distill",
+        "demo",
+    ],
+)
 def test_every_command_has_help(command):
     result = run(command, "--help")
     assert result.exit_code == 0

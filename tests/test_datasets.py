@@ -16,14 +16,15 @@ from efficientad.augmentation import (
 )
 from efficientad.datasets import (
     find_dataset,
-    find_penalty_images,
-    find_test_images,
+    find_photos,
+    find_test_set,
     fingerprint,
     split_validation,
 )
 from efficientad.loader import (
     ImageStore,
     ReplacingStore,
+    Sample,
     SampleLoader,
     load_penalty_pixels,
     load_pixels,
@@ -31,6 +32,7 @@ from efficientad.loader import (
     normalize,
 )
 from efficientad.randomness import Purpose, generator, shuffled_index, torch_seed
+from efficientad.run_images import RunImages, find_run_images
 from PIL import Image
 from torch import Tensor
 
@@ -66,8 +68,8 @@ def test_the_layout_of_mvtec_ad(tmp_path: Path):
     dataset = find_dataset(str(tmp_path))
     assert dataset.train == tuple(train)
     assert dataset.validation == tuple(validation)
-    test = find_test_images(tmp_path)
-    assert [(image.label, image.anomalous) for image in test] == [
+    test = find_test_set(tmp_path)
+    assert [(image.label, image.anomalous) for image in test.images] == [
         ("crack", True),
         ("crack", True),
         ("good", False),
@@ -123,7 +125,7 @@ def test_fingerprint_notices_names_and_sizes_but_not_the_place(tmp_path: Path):
 
 def test_penalty_folder_without_images(tmp_path: Path):
     with pytest.raises(ValueError, match="holds no image"):
-        find_penalty_images(tmp_path)
+        find_photos(tmp_path)
 
 
 def test_training_sees_what_detection_sees(tmp_path: Path):
@@ -219,34 +221,39 @@ def same(one: Tensor | None, other: Tensor | None) -> bool:
     )
 
 
-@pytest.mark.parametrize("with_penalty", [True, False])
-def test_samples_depend_on_the_step_alone(tmp_path: Path, with_penalty: bool):
-    train = write_images(tmp_path / "train", 5)
-    photos = write_images(tmp_path / "photos", 3, seed=1)
+@pytest.mark.parametrize("penalty", ["photos", "procedural", "none"])
+def test_samples_depend_on_the_step_alone(tmp_path: Path, penalty: str):
+    write_images(tmp_path / "train", 5)
+    write_images(tmp_path / "photos", 3, seed=1)
+    chosen = tmp_path / "photos" if penalty == "photos" else penalty
 
-    def penalty() -> ReplacingStore | None:
-        store = ImageStore(photos, SIZE, load_penalty_pixels)
-        return ReplacingStore(store) if with_penalty else None
+    def run_images() -> RunImages:
+        return find_run_images(tmp_path / "train", chosen, SIZE, seed=7)
 
-    with SampleLoader(0, 12, 7, ImageStore(train, SIZE), penalty()) as loader:
-        whole = list(loader)
-    # No cache, another start, and no threads: the same samples.
-    with SampleLoader(9, 12, 7, ImageStore(train, SIZE, budget=0), penalty()) as loader:
-        end = list(loader)
-    single = make_sample(10, 7, ImageStore(train, SIZE), penalty())
+    def samples(first: int, images: RunImages) -> list[Sample]:
+        def make(step: int) -> Sample:
+            return make_sample(step, 7, images.train, images.penalty)
+
+        with SampleLoader(range(first, 12), make) as loader:
+            return list(loader)
+
+    # Another start, and no threads: the same samples.
+    whole, end, images = samples(0, run_images()), samples(9, run_images()), run_images()
+    single = make_sample(10, 7, images.train, images.penalty)
     assert len(whole) == 12
     assert len(end) == 3
     for one, other in zip([*whole[9:], whole[10]], [*end, single], strict=True):
         assert same(one.image, other.image)
         assert same(one.augmented, other.augmented)
         assert same(one.penalty, other.penalty)
-        assert (one.penalty is not None) == with_penalty
+        assert (one.penalty is None) == (penalty == "none")
     assert not torch.equal(whole[0].image, whole[1].image)
+    if penalty != "none":
+        assert not same(whole[0].penalty, whole[1].penalty)
 
 
-def test_leaving_the_loader_early_ends_its_threads(tmp_path: Path):
-    store = ImageStore(write_images(tmp_path, 2), SIZE)
-    with SampleLoader(0, 10_000, 0, store, None) as loader:
+def test_leaving_the_loader_early_ends_its_threads():
+    with SampleLoader(range(10_000), lambda number: number) as loader:
         next(loader)
     assert loader._pool._shutdown
 
@@ -277,11 +284,11 @@ def test_an_unreadable_penalty_image_is_reported_once_and_replaced(
 ):
     paths = write_images(tmp_path, 3)
     paths[1].write_text("no image")
-    store = ReplacingStore(ImageStore(paths, SIZE))
+    store = ReplacingStore(ImageStore(paths, SIZE), "penalty")
     assert torch.equal(store[1], store[2])
     assert torch.equal(store[1], store[2])
     assert sum(str(paths[1]) in record.message for record in warnings_logged.records) == 1
     for path in paths:
         path.write_text("no image")
     with pytest.raises(ValueError, match="none of the penalty images"):
-        ReplacingStore(ImageStore(paths, SIZE))[0]
+        ReplacingStore(ImageStore(paths, SIZE), "penalty")[0]

@@ -2,87 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from efficientad_ext.architecture import AveragePool, Convolution, Dropout, ReLU, feature_grid
+from efficientad_ext import detector as detector_module
+from efficientad_ext.architecture import feature_grid
 from efficientad_ext.detector import Detection, Detector
-from efficientad_ext.model_file import Model, model_layers, save_model
-
-MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-
-
-class Reference:
-    """Random networks in float64, and the method written out on them."""
-
-    def __init__(self, size: str, input_size: tuple[int, int]) -> None:
-        self.input_size = input_size
-        networks = {
-            name: nn.Sequential(*(self._module(layer) for layer in layers)).eval()
-            for name, layers in model_layers(size, input_size).items()
-        }
-        self.model = Model(
-            size=size,
-            input_size=input_size,
-            teacher=networks["teacher"].state_dict(),
-            student=networks["student"].state_dict(),
-            autoencoder=networks["autoencoder"].state_dict(),
-            teacher_mean=torch.randn(384),
-            teacher_deviation=torch.rand(384) + 0.5,
-            quantiles=(1.0, 2.5, 0.8, 1.7),
-            threshold=0.1,
-            training={},
-        )
-        self.networks = {name: copy.deepcopy(net).double() for name, net in networks.items()}
-
-    @staticmethod
-    def _module(layer) -> nn.Module:
-        if isinstance(layer, Convolution):
-            module = nn.Conv2d(
-                layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding
-            )
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            return module
-        if isinstance(layer, ReLU):
-            return nn.ReLU()
-        if isinstance(layer, AveragePool):
-            return nn.AvgPool2d(2, 2, layer.padding)
-        if isinstance(layer, Dropout):
-            return nn.Dropout(layer.probability)
-        return nn.Upsample(layer.size, mode="bilinear")
-
-    @torch.no_grad()
-    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = x.double()
-        teacher = self.networks["teacher"](x)
-        mean, deviation = self.model.teacher_mean, self.model.teacher_deviation
-        teacher = (teacher - mean.view(1, -1, 1, 1)) / deviation.view(1, -1, 1, 1)
-        student = self.networks["student"](x)
-        small = functional.interpolate(x, (256, 256), mode="bilinear", antialias=True)
-        autoencoder = self.networks["autoencoder"](small)
-        local_map = (teacher - student[:, :384]).square().mean(1, keepdim=True)
-        global_map = (autoencoder - student[:, 384:]).square().mean(1, keepdim=True)
-        return local_map, global_map
-
-    def combined(self, x: Tensor) -> Tensor:
-        local_map, global_map = self.maps(x)
-        local_a, local_b, global_a, global_b = self.model.quantiles
-        local_map = 0.1 * (local_map - local_a) / (local_b - local_a)
-        global_map = 0.1 * (global_map - global_a) / (global_b - global_a)
-        return (local_map + global_map) / 2
+from efficientad_ext.engine import Engine
+from efficientad_ext.inference import Networks
+from efficientad_ext.model_file import save_model
+from efficientad_ext.puad import Normalisation, Puad
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
-    return Reference("small", (128, 160))
+def reference(reference_networks):
+    return reference_networks("small", (128, 160))
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +34,6 @@ def random_image(height: int = 128, width: int = 160, channels: int = 3, bits: i
     dtype = np.uint8 if bits == 8 else np.uint16
     shape = (height, width, channels) if channels else (height, width)
     return np.random.default_rng().integers(0, 2**bits, shape, dtype=dtype)
-
-
-def normalised(image: np.ndarray) -> Tensor:
-    """An image of the input size, as the network takes it, in float64."""
-    pixels = torch.from_numpy(image.astype(np.float64) / np.iinfo(image.dtype).max)
-    return (pixels.permute(2, 0, 1)[None] - MEAN) / DEVIATION
 
 
 def assert_close(actual: Tensor, expected: Tensor, relative: float = 1e-4) -> None:
@@ -124,8 +58,8 @@ def assert_same(one: Detection, other: Detection) -> None:
         ("medium", (128, 133)),
     ],
 )
-def test_maps_are_those_of_the_method(size, input_size):
-    reference = Reference(size, input_size)
+def test_maps_are_those_of_the_method(reference_networks, size, input_size):
+    reference = reference_networks(size, input_size)
     x = torch.randn(1, 3, *input_size)
     actual = Detector(reference.model).maps(x)
     for actual_map, expected_map in zip(actual, reference.maps(x), strict=True):
@@ -136,9 +70,10 @@ def test_maps_are_those_of_the_method(size, input_size):
 
 def test_score_and_map_are_pixel_exact(reference, detector):
     image = random_image()
-    combined = reference.combined(normalised(image))
+    combined = reference.combined(reference.normalised(image))
     detection = detector(image)
-    assert detection.score.dtype == detection.map.dtype == torch.float32
+    assert detection.picturable_score.dtype == detection.map.dtype == torch.float32
+    assert torch.equal(detection.score, detection.picturable_score.double())
     assert tuple(detection.map.shape) == (1, 1, 128, 160)
     rows, columns = combined.shape[2:]
     at_centres = detection.map[:, :, 16 : 16 + 4 * rows : 4, 16 : 16 + 4 * columns : 4]
@@ -173,7 +108,7 @@ def test_map_at_another_size_shows_the_same_places(detector):
 def test_the_papers_alignment(reference):
     image = random_image()
     detector = Detector(reference.model, alignment="paper")
-    padded = functional.pad(reference.combined(normalised(image)), (4, 4, 4, 4))
+    padded = functional.pad(reference.combined(reference.normalised(image)), (4, 4, 4, 4))
     at_input_size = functional.interpolate(padded, (128, 160), mode="bilinear")
     detection = detector(image)
     assert_close(detection.map, at_input_size)
@@ -265,9 +200,9 @@ def test_images_are_read_a_batch_at_a_time(reference):
     read_before_each_batch = []
 
     class Recording(Detector):
-        def maps(self, x):
+        def _detect(self, x, size):
             read_before_each_batch.append(read)
-            return super().maps(x)
+            return super()._detect(x, size)
 
     def images():
         nonlocal read
@@ -321,7 +256,7 @@ def test_same_image_same_bits(reference, detector, tmp_path):
 def test_maps_are_the_detectors_own(reference, detector):
     """Calibration takes its quantiles from the very bits that detection scores."""
     image = random_image()
-    x = normalised(image).float()
+    x = reference.normalised(image).float()
     local_map, global_map = detector.maps(x)
     local_a, local_b, global_a, global_b = reference.model.quantiles
     combined = 0.05 * (local_map.double() - local_a) / (local_b - local_a)
@@ -402,12 +337,157 @@ def test_bad_arguments_are_errors(reference, detector, monkeypatch):
         Detector(reference.model, device="cuda")
 
 
+@pytest.mark.parametrize(
+    ("device", "capability", "precision", "chosen"),
+    [
+        ("cpu", None, "auto", ("torch", torch.float32, 1)),
+        ("cpu", None, "float32", ("torch", torch.float32, 1)),
+        ("cpu", None, "bfloat16", ("torch", torch.bfloat16, 1)),
+        ("cuda", (7, 5), "auto", ("torch", torch.float32, 5)),
+        ("cuda", (8, 0), "auto", ("engine", "float16", 5)),
+        ("cuda", (9, 0), "float32", ("torch", torch.float32, 5)),
+        ("cuda", (9, 0), "tf32", ("engine", "tf32", 5)),
+        ("cuda", (9, 0), "float16", ("engine", "float16", 5)),
+        ("cuda", (9, 0), "bfloat16", ("engine", "bfloat16", 5)),
+    ],
+)
+def test_what_runs_the_networks(monkeypatch, device, capability, precision, chosen):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    monkeypatch.setattr(
+        detector_module,
+        "Engine",
+        lambda _model, _device, *, precision, batch_size, features: (
+            ("engine", precision, batch_size) if features else None
+        ),
+    )
+    monkeypatch.setattr(
+        detector_module,
+        "Networks",
+        lambda _model, _device, dtype, images_per_pass: ("torch", dtype, images_per_pass),
+    )
+    assert detector_module._networks(None, torch.device(device), precision, 5) == chosen
+
+
+def test_precisions_that_cannot_be(reference):
+    with pytest.raises(ValueError, match="precision is 'half'; expected one of \"auto\", "):
+        Detector(reference.model, precision="half")
+    for precision in ("tf32", "float16"):
+        message = f'precision "{precision}" is for CUDA devices; on cpu, choose "float32" or '
+        with pytest.raises(ValueError, match=message):
+            Detector(reference.model, precision=precision)
+
+
+def test_bfloat16_on_the_cpu(reference):
+    image = random_image()
+    x = reference.normalised(image).float()
+    detector = Detector(reference.model, precision="bfloat16")
+    # Weights and feature maps of ten layers rounded to 8 bits, twice in a square.
+    for actual, expected in zip(detector.maps(x), reference.maps(x), strict=True):
+        assert actual.dtype == torch.float32
+        assert_close(actual, expected, 4e-2)
+    assert_same(detector(image), detector([image]))
+
+
+class EngineOnTheCpu:
+    """Detectors as they are on CUDA, but with an engine that runs on the CPU in float32."""
+
+    def __init__(self, model):
+        self.given = []
+        given = self.given
+
+        class Recording(Engine):
+            def __call__(self, image, map_size=None):
+                given.append((image.dtype, len(image)))
+                return super().__call__(image, map_size)
+
+        self.engine = Recording(model, precision="float32", batch_size=2, features=True)
+
+
+@pytest.fixture
+def on_engine(reference, monkeypatch):
+    on_cpu = EngineOnTheCpu(reference.model)
+    monkeypatch.setattr(detector_module, "_networks", lambda *_: on_cpu.engine)
+    return on_cpu
+
+
+def test_the_engine_gets_bytes_where_it_can(reference, detector, on_engine):
+    images = [
+        random_image(),
+        torch.from_numpy(random_image()),
+        random_image(77, 99),
+        random_image(channels=0),
+        random_image(channels=4),
+        random_image(bits=16),
+        torch.rand(3, 128, 160),
+        random_image(),
+    ]
+    expected = detector(images, map_size=(50, 60))
+    actual = Detector(reference.model)(images, map_size=(50, 60))
+    assert on_engine.given == [(torch.uint8, 2), (torch.float32, 5), (torch.uint8, 1)]
+    assert_close(actual.map, expected.map.double())
+    assert_close(actual.score, expected.score.double())
+    alone = [Detector(reference.model)(image, map_size=(50, 60)) for image in images]
+    assert torch.equal(torch.cat([one.map for one in alone]), actual.map)
+
+
+def test_the_engines_maps(reference, on_engine):
+    x = torch.randn(3, 3, 128, 160)
+    detector = Detector(reference.model)
+    for actual, expected in zip(detector.maps(x), reference.maps(x), strict=True):
+        assert_close(actual, expected)
+    local_map, global_map = detector.maps(x[:0])
+    assert local_map.shape == global_map.shape == (0, 1, *feature_grid(128, 160))
+    assert on_engine.given == []
+
+
+def test_the_papers_alignment_on_the_engine(reference, on_engine):
+    image = random_image()
+    detection = Detector(reference.model, alignment="paper")(image)
+    padded = functional.pad(reference.combined(reference.normalised(image)), (4, 4, 4, 4))
+    assert_close(detection.map, functional.interpolate(padded, (128, 160), mode="bilinear"))
+    # The engine is called for the features alone.
+    assert on_engine.given == [(torch.float32, 1)]
+
+
+@pytest.mark.parametrize("alignment", ["pixel_exact", "paper"])
+def test_puad_on_the_engine_and_on_torch(reference, on_engine, alignment):
+    random = torch.Generator().manual_seed(torch.seed() % 2**63)
+    spread = torch.randn(384, 384, generator=random, dtype=torch.float64) / 20
+    puad = Puad(
+        torch.randn(384, generator=random, dtype=torch.float64) / 10,
+        torch.linalg.cholesky(spread @ spread.T + torch.eye(384, dtype=torch.float64) / 10),
+        Normalisation(0.2, 0.1),
+        Normalisation(20.0, 3.0),
+        (0.7, 1.3),
+    )
+    model = dataclasses.replace(reference.model, puad=puad)
+    image = random_image()
+    features = reference.features(reference.normalised(image))
+    covariance = puad.factor @ puad.factor.T
+    centred = features - puad.mean
+    distance = (centred @ torch.linalg.inv(covariance) @ centred.T).diagonal().sqrt()
+    for networks in (on_engine.engine, Networks(model, torch.device("cpu"), torch.float32, 1)):
+        detector = Detector(model, alignment=alignment)
+        detector._networks = networks
+        detection = detector(image)
+        assert_close(detection.unpicturable_score, distance)
+        picturable = detection.picturable_score.double()
+        final = 0.7 * (picturable - 0.2) / 0.1 + 1.3 * (distance - 20.0) / 3.0
+        assert_close(detection.score, final)
+        assert torch.equal(detection.verdict, detection.score > model.threshold)
+        assert_close(detector.features(reference.normalised(image).float()), features)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_cuda_gives_the_same_maps(reference, detector):
-    on_cuda = Detector(reference.model, device="cuda")
+@pytest.mark.parametrize(
+    ("precision", "relative"),
+    [("float32", 1e-4), ("tf32", 1e-2), ("float16", 1e-2), ("bfloat16", 8e-2)],
+)
+def test_cuda_gives_the_same_maps(reference, detector, precision, relative):
+    on_cuda = Detector(reference.model, device="cuda", precision=precision)
     images = [random_image(), random_image(77, 99, 4, 16), torch.rand(1, 200, 100)]
     expected, actual = detector(images), on_cuda(images)
     assert actual.map.device.type == actual.score.device.type == "cuda"
-    assert_close(actual.map.cpu(), expected.map.double())
-    assert_close(actual.score.cpu(), expected.score.double())
+    assert_close(actual.map.cpu(), expected.map.double(), relative)
+    assert_close(actual.score.cpu(), expected.score.double(), relative)
     assert_same(on_cuda(images), actual)

@@ -26,6 +26,7 @@ from efficientad_ext.model_file import (
     save_model,
     write_atomically,
 )
+from efficientad_ext.puad import Normalisation, Puad
 
 INPUT_SIZE = (128, 160)
 
@@ -46,6 +47,7 @@ def model() -> Model:
         teacher_deviation=torch.rand(384) + 0.1,
         quantiles=(0.1, 0.1 + 0.2, 1e-7, math.pi),
         threshold=0.1 + 1e-16,
+        map_threshold=0.3,
         training={"seed": 3, "steps": 70000, "teacher": "Büro/teacher.pth", "losses": [0.1, None]},
     )
 
@@ -79,6 +81,53 @@ def test_what_is_saved_is_loaded(model, saved):
         else:
             assert before == after, field.name
             assert type(before) is type(after), field.name
+
+
+def some_puad(**changes):
+    parts = {
+        "mean": torch.randn(384, dtype=torch.float64),
+        "factor": torch.rand(384, 384, dtype=torch.float64).tril() + torch.eye(384).double(),
+        "picturable": Normalisation(0.1, 0.1 + 0.2),
+        "unpicturable": Normalisation(-17.3, 1e-3),
+        "weights": (0.25, 4.0),
+    }
+    return Puad(**{**parts, **changes})
+
+
+def test_puad_is_saved_to_the_last_bit(model, tmp_path):
+    puad = some_puad()
+    save_model(dataclasses.replace(model, puad=puad), tmp_path / "with")
+    loaded = load_model(tmp_path / "with").puad
+    assert torch.equal(loaded.mean, puad.mean)
+    assert torch.equal(loaded.factor, puad.factor)
+    assert (loaded.picturable, loaded.unpicturable, loaded.weights) == (
+        puad.picturable, puad.unpicturable, puad.weights
+    )  # fmt: skip
+
+
+def test_a_model_of_format_1_is_read(model, saved, tmp_path):
+    old = rewritten(saved, tmp_path / "old", format_version=1, map_threshold=None, puad=None)
+    loaded = load_model(old)
+    assert loaded.threshold == loaded.map_threshold == model.threshold
+    assert loaded.puad is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": torch.zeros(384)}, "mean is torch.float32"),
+        ({"mean": torch.full((384,), math.nan).double()}, "mean has values that are NaN"),
+        ({"factor": torch.ones(384, 384).double()}, "not a Cholesky factor"),
+        ({"factor": torch.zeros(384, 384).double()}, "not a Cholesky factor"),
+        ({"weights": (1.0, math.inf)}, "expected two finite numbers"),
+    ],
+)
+def test_puad_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        some_puad(**changes)
+    for mean, deviation in ((math.nan, 1.0), (0.0, 0.0)):
+        with pytest.raises(ValueError, match="a positive deviation"):
+            Normalisation(mean, deviation)
 
 
 def test_same_model_same_bytes(model, saved, tmp_path):

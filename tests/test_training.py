@@ -28,7 +28,7 @@ import os
 import signal
 import sys
 import torch
-from efficientad import training
+from efficientad import long_run, training
 from efficientad.teacher import random_teacher
 
 data, photos, output, resume, last_step = sys.argv[1:]
@@ -43,7 +43,7 @@ def deadly(*arguments):
     return losses_of_step(*arguments)
 
 torch.set_num_threads(1)
-training._CHECKPOINT_SECONDS = 0.0
+long_run.CHECKPOINT_SECONDS = 0.0
 training.training_losses = deadly
 config = training.TrainingConfig("small", (128, 128), steps=8, seed=3)
 training.train(data, output, random_teacher("small"), config,
@@ -143,7 +143,7 @@ def unfinished(
     """The output path of a run that failed in its calibration, so that its checkpoint is left."""
     output = tmp_path_factory.mktemp("unfinished") / "model.safetensors"
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("calibration fails")
 
     with pytest.MonkeyPatch.context() as patch:
@@ -203,7 +203,7 @@ def test_the_model_says_how_it_was_made(tiny_model: Path, tiny_teacher: Teacher)
     assert record["teacher's fingerprint"] == tiny_teacher.fingerprint
     assert record["training images"] == 6
     assert record["validation images"] == 3
-    assert record["penalty images"] == 0
+    assert record["penalty images"] == "procedural"
     assert not checkpoint_path(tiny_model).exists()
 
 
@@ -247,7 +247,7 @@ def test_real_mono_images_of_many_sizes(tmp_path: Path, shared_data: Path, tiny_
     evaluation = evaluate(Detector.load(output), data)
     assert len(evaluation.scored) == 6
     assert evaluation.skipped == ()
-    assert 0 <= evaluation.auroc <= 1
+    assert 0 <= evaluation.figures.values["image_auroc"] <= 1
 
 
 def test_medium_trains_too(tmp_path: Path, tiny_data: Path):
@@ -256,15 +256,18 @@ def test_medium_trains_too(tmp_path: Path, tiny_data: Path):
     assert load_model(tmp_path / "model.safetensors").threshold == model.threshold
 
 
-def test_without_penalty_images_the_run_says_so(
+def test_without_the_penalty_the_run_says_so(
     tmp_path: Path,
     tiny_data: Path,
     tiny_teacher: Teacher,
     warnings_logged: pytest.LogCaptureFixture,
 ):
     config = TrainingConfig("small", (128, 128), steps=1)
-    train(tiny_data, tmp_path / "model.safetensors", tiny_teacher, config)
+    model = train(
+        tiny_data, tmp_path / "model.safetensors", tiny_teacher, config, penalty_images="none"
+    )
     assert "without the pretraining penalty" in warnings_logged.text
+    assert model.training["penalty images"] == "none"
 
 
 def test_divergence_is_an_error_and_not_a_model(

@@ -9,15 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from efficientad.backbones import load_backbone
+    from efficientad.distillation import DistillationConfig, distill
     from efficientad.evaluation import Evaluation, evaluate
     from efficientad.teacher import Teacher, load_teacher, random_teacher
     from efficientad.training import TrainingConfig, train
 
 __all__ = [
+    "DistillationConfig",
     "Evaluation",
     "Teacher",
     "TrainingConfig",
+    "distill",
     "evaluate",
+    "load_backbone",
     "load_teacher",
     "random_teacher",
     "train",
@@ -26,10 +31,13 @@ __all__ = [
 # Where each public name is defined. They are imported when first used, so that the command line
 # answers --help without waiting for torch.
 _MODULES = {
+    "DistillationConfig": "distillation",
     "Evaluation": "evaluation",
     "Teacher": "teacher",
     "TrainingConfig": "training",
     "evaluate": "evaluation",
+    "distill": "distillation",
+    "load_backbone": "backbones",
     "load_teacher": "teacher",
     "random_teacher": "teacher",
     "train": "training",

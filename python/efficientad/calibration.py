@@ -1,63 +1,117 @@
-"""From validation images to quantiles and a threshold (section 3.4 of the paper)."""
+"""From normal images to quantiles (EfficientAD, section 3.4), PUAD's statistics, a threshold."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from efficientad.progress import with_progress
+from efficientad.puad import check_count, normalisation, puad_statistics
+from efficientad.threshold import (
+    FALSE_REJECT_RATE,
+    check_rate,
+    choose_threshold,
+    warn_if_too_few,
+)
 from efficientad_ext import ops
-from efficientad_ext.detector import Detector
+from efficientad_ext.detector import Detection, Detector
 from efficientad_ext.images import load_image
 from efficientad_ext.model_file import Model
 
-logger = logging.getLogger(__name__)
-
 QUANTILES = (0.9, 0.995)
-FEW_IMAGES = 20
 
 
-def calibrate(model: Model, images: Sequence[Path], device: str | torch.device = "cpu") -> Model:
-    """The model with the quantiles and the threshold that follow from held-out normal images.
+def calibrate(
+    model: Model,
+    images: Sequence[Path],
+    device: str | torch.device = "cpu",
+    *,
+    puad_images: Sequence[Path] | None = None,
+    false_reject_rate: float = FALSE_REJECT_RATE,
+) -> Model:
+    """The model with the quantiles, PUAD's statistics and the threshold of these normal images.
 
     Quantiles a = 0.9 and b = 0.995 of each map over the pixels of all images are mapped to 0 and
     0.1. They are exact and taken on the feature grid, where every value is a feature's own: nothing
     is interpolated, and there is no frame of padded zeros that would shift them.
 
-    The threshold is the highest image score among the validation images. If these and the images to
-    come are alike, a new normal image exceeds the highest of n scores with probability 1 / (n + 1);
-    below 20 images that is worth a warning in the log.
+    Quantiles, the normalisation of PUAD's scores and the threshold come from the same images. The
+    threshold's promise is exact for a score that is fixed before; that these few numbers fit the
+    images is not accounted for.
 
     Args:
-        model: weights and statistics; its quantiles and threshold are ignored.
+        model: weights and statistics; its quantiles, PUAD and threshold are ignored.
         images: files of normal images that were not trained on.
         device: where to compute.
+        puad_images: files of normal images, usually those trained on, whose features PUAD's
+            statistics are of; None for a model without PUAD.
+        false_reject_rate: see `threshold.choose_threshold`.
 
     Raises:
-        ValueError: if there is no image, or if a map is constant, so that a = b.
+        ValueError: if there is no image, if a map is constant, so that a = b, or if there are fewer
+            than two images for PUAD.
     """
+    check_rate(false_reject_rate)
+    if puad_images is not None:
+        check_count(len(puad_images))
     if not images:
         raise ValueError(
             "calibration needs at least one validation image, but there is none; add normal images"
         )
-    if len(images) < FEW_IMAGES:
-        logger.warning(
-            "the threshold rests on %d validation image%s: a new normal image exceeds it with "
-            "probability 1/%d; hold out more for a threshold to rely on",
-            len(images),
-            "" if len(images) == 1 else "s",
-            len(images) + 1,
-        )
-    calibrated = dataclasses.replace(model, quantiles=_quantiles(model, images, device))
-    detector = Detector(calibrated, device)
-    threshold = max(
-        float(detector(path).score[0]) for path in with_progress("threshold", "image", images)
+    warn_if_too_few(len(images), false_reject_rate)
+    model = dataclasses.replace(model, puad=None)
+    model = dataclasses.replace(model, quantiles=_quantiles(model, images, device))
+    if puad_images is not None:
+        detector = Detector(model, device)
+        features = [
+            detector.features(_input(path, model, device))
+            for path in with_progress("features", "image", puad_images)
+        ]
+        model = dataclasses.replace(model, puad=puad_statistics(torch.cat(features).cpu()))
+    detector = Detector(model, device)
+    detections = [detector(path) for path in with_progress("threshold", "image", images)]
+    if model.puad is not None:
+        model = _with_normalised_scores(model, detections)
+    picturable = [float(one.picturable_score[0]) for one in detections]
+    return dataclasses.replace(
+        model,
+        threshold=choose_threshold(_final_scores(model, detections), false_reject_rate),
+        map_threshold=choose_threshold(picturable, false_reject_rate),
     )
-    return dataclasses.replace(calibrated, threshold=threshold)
+
+
+def _input(path: Path, model: Model, device: str | torch.device) -> Tensor:
+    return ops.resize_normalize(torch.from_numpy(load_image(path)).to(device), model.input_size)
+
+
+def _with_normalised_scores(model: Model, detections: Sequence[Detection]) -> Model:
+    assert model.puad is not None
+    picturable, unpicturable = zip(
+        *((one.picturable_score, one.unpicturable_score) for one in detections), strict=True
+    )
+    puad = dataclasses.replace(
+        model.puad,
+        picturable=normalisation("picturable", torch.cat(picturable)),
+        unpicturable=normalisation("unpicturable", torch.cat(unpicturable)),
+    )
+    return dataclasses.replace(model, puad=puad)
+
+
+def _final_scores(model: Model, detections: Sequence[Detection]) -> list[float]:
+    """The final scores, as a detector with this model gives them."""
+    if model.puad is None:
+        return [float(one.score[0]) for one in detections]
+    scores: list[float] = []
+    for one in detections:
+        assert one.unpicturable_score is not None
+        scores.append(
+            float(model.puad.final_score(one.picturable_score, one.unpicturable_score)[0])
+        )
+    return scores
 
 
 def _quantiles(
@@ -66,9 +120,7 @@ def _quantiles(
     # The quantiles of the model given do not enter into the uncalibrated maps.
     detector = Detector(model, device)
     maps = [
-        detector.maps(
-            ops.resize_normalize(torch.from_numpy(load_image(path)).to(device), model.input_size)
-        )
+        detector.maps(_input(path, model, device))
         for path in with_progress("quantiles", "image", images)
     ]
     found: list[float] = []

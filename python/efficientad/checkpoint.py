@@ -1,22 +1,22 @@
-"""The state of an unfinished training run in one safetensors file; nothing is pickled."""
+"""The state of an unfinished run in one safetensors file; nothing is pickled."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from efficientad.networks import Networks
 from efficientad_ext.model_file import write_atomically
 
 FORMAT = "efficientad-checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Settings: TypeAlias = Mapping[str, str | int | float | bool | None]
 
@@ -28,36 +28,74 @@ def checkpoint_path(output: Path) -> Path:
     return output.with_name(output.name + ".checkpoint")
 
 
+def check_output(output: Path, resume: bool) -> None:
+    """Raises an error where a run could not write its output, or would overwrite a checkpoint.
+
+    Raises:
+        FileNotFoundError: if the output's folder does not exist.
+        FileExistsError: if there is a checkpoint, but ``resume`` is not asked for.
+        ValueError: if the output is a folder.
+    """
+    if not output.parent.is_dir():
+        raise FileNotFoundError(
+            f"the folder {output.parent} for the output file does not exist; create it first"
+        )
+    if output.is_dir():
+        raise ValueError(f"{output} is a folder; expected the name of the file to write")
+    checkpoint = checkpoint_path(output)
+    if checkpoint.exists() and not resume:
+        raise FileExistsError(
+            f"{checkpoint} holds an unfinished run; continue it with --resume, or delete it"
+        )
+
+
+def adam_state(parameters: Mapping[str, Tensor], optimizer: torch.optim.Adam) -> dict[str, Tensor]:
+    """The parameters and Adam's moments by name; moments not made yet are made, as zeros."""
+    tensors = {}
+    for name, parameter in parameters.items():
+        tensors[name] = parameter
+        state = optimizer.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            for moment in _MOMENTS:
+                state[moment] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        tensors[f"adam.step.{name}"] = state["step"]
+        for moment in _MOMENTS:
+            tensors[f"adam.{moment}.{name}"] = state[moment]
+    return tensors
+
+
+class Progress(NamedTuple):
+    """How far a run is: the steps done, and what else it wants to know again, as JSON values."""
+
+    step: int
+    record: Mapping[str, Any] = MappingProxyType({})
+
+
 def save_checkpoint(
-    path: Path, networks: Networks, optimizer: torch.optim.Adam, step: int, settings: Settings
+    path: Path, tensors: Mapping[str, Tensor], progress: Progress, settings: Settings
 ) -> None:
     """Writes everything that the rest of the run depends on; the previous file stays until then.
 
     Args:
         path: where to.
-        networks: the student, the autoencoder and the teacher's statistics are saved; the teacher
-            itself is named by its fingerprint in ``settings``.
-        optimizer: Adam over the student and the autoencoder.
-        step: the number of steps done.
+        tensors: the state of the run, such as ``adam_state`` and statistics.
+        progress: how far the run is.
         settings: what the run must agree on when it is resumed.
     """
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
-        "step": str(step),
+        "step": str(progress.step),
+        "record": json.dumps(dict(progress.record)),
         "settings": json.dumps(dict(settings)),
     }
-    tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in _tensors(networks, optimizer).items()
-    }
-    write_atomically(path, save(tensors, metadata))
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(content, metadata))
 
 
-def restore_checkpoint(
-    path: Path, networks: Networks, optimizer: torch.optim.Adam, settings: Settings
-) -> int:
-    """Brings the networks and the optimizer to the state in the file; returns the steps done.
+def restore_checkpoint(path: Path, tensors: Mapping[str, Tensor], settings: Settings) -> Progress:
+    """Fills the tensors with the state in the file; returns how far the run is.
 
     Raises:
         ValueError: if the file is not a whole checkpoint, or was made with other settings.
@@ -69,21 +107,21 @@ def restore_checkpoint(
                 raise ValueError(f"{path} is not a checkpoint of a training run; delete or move it")
             _check_version(path, metadata["format_version"])
             _check_settings(path, json.loads(metadata["settings"]), settings)
-            for name, tensor in _tensors(networks, optimizer).items():
-                with torch.no_grad():
+            with torch.no_grad():
+                for name, tensor in tensors.items():
                     tensor.copy_(file.get_tensor(name))
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a whole checkpoint ({error}); delete it to start again"
         ) from None
-    return int(metadata["step"])
+    return Progress(int(metadata["step"]), json.loads(metadata["record"]))
 
 
 def _check_version(path: Path, version: str) -> None:
-    if int(version) > FORMAT_VERSION:
+    if int(version) != FORMAT_VERSION:
         raise ValueError(
-            f"{path} was written by a newer version (format {version}; this one reads up to "
-            f"{FORMAT_VERSION}); upgrade, or delete it to start again"
+            f"{path} was written by another version of this program (format {version}; this one "
+            f"reads {FORMAT_VERSION}); use that one, or delete it to start again"
         )
 
 
@@ -94,23 +132,3 @@ def _check_settings(path: Path, found: Settings, wanted: Settings) -> None:
                 f"{path} belongs to a run with another setting: {name} is {found.get(name)} there "
                 f"and {wanted.get(name)} here; use the same settings, or delete it to start again"
             )
-
-
-def _tensors(networks: Networks, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
-    """The tensors of the state by name; those that Adam has not made yet are made, as zeros."""
-    tensors = {
-        "teacher_mean": networks.teacher_mean,
-        "teacher_deviation": networks.teacher_deviation,
-    }
-    for network in ("student", "autoencoder"):
-        for name, parameter in getattr(networks, network).named_parameters():
-            tensors[f"{network}.{name}"] = parameter
-            state = optimizer.state[parameter]
-            if not state:
-                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-                for moment in _MOMENTS:
-                    state[moment] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            tensors[f"adam.step.{network}.{name}"] = state["step"]
-            for moment in _MOMENTS:
-                tensors[f"adam.{moment}.{network}.{name}"] = state[moment]
-    return tensors

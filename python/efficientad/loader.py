@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,11 @@ from efficientad_ext import ops
 from efficientad_ext.images import load_image
 from efficientad_ext.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
 
+Made = TypeVar("Made")
+
+PenaltySource: TypeAlias = Callable[[int], Tensor]
+"""Gives the image P of a training step, not augmented yet: (3, H, W) pixel values in [0, 1]."""
+
 CACHE_BYTES = 1 << 30
 _THREADS = 2
 _SAMPLES_AHEAD = 8
@@ -25,8 +31,8 @@ _SAMPLES_AHEAD = 8
 
 def normalize(pixels: Tensor) -> Tensor:
     """The ImageNet normalisation of pixel values in [0, 1]: (..., 3, H, W) to the same shape."""
-    mean = torch.tensor(IMAGENET_MEAN, dtype=pixels.dtype).view(3, 1, 1)
-    deviation = torch.tensor(IMAGENET_DEVIATION, dtype=pixels.dtype).view(3, 1, 1)
+    mean = pixels.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
+    deviation = pixels.new_tensor(IMAGENET_DEVIATION).view(3, 1, 1)
     return (pixels - mean) / deviation
 
 
@@ -86,15 +92,22 @@ class ImageStore:
 
 
 class ReplacingStore:
-    """An :class:`ImageStore` that is too large to be checked before the training.
+    """An :class:`ImageStore` that is too large to be checked before the run.
 
     An unreadable image is reported once and replaced by the next readable one, which depends on the
     files alone, so that a resumed run sees the same images.
     """
 
-    def __init__(self, store: ImageStore) -> None:
+    def __init__(self, store: ImageStore, kind: str) -> None:
+        """``kind`` is what to call the images in an error, such as "penalty"."""
         self._store = store
+        self._kind = kind
         self._unreadable: set[int] = set()
+
+    @property
+    def skipped(self) -> int:
+        """How many images have been found unreadable so far."""
+        return len(self._unreadable)
 
     def __len__(self) -> int:
         return len(self._store)
@@ -109,7 +122,7 @@ class ReplacingStore:
             except (ValueError, TypeError, OSError) as error:
                 self._unreadable.add(candidate)
                 report_skipped(self._store.paths[candidate], error)
-        raise ValueError("none of the penalty images can be read; give a folder of photos")
+        raise ValueError(f"none of the {self._kind} images can be used; give a folder of photos")
 
 
 def drop_unreadable(store: ImageStore) -> None:
@@ -138,53 +151,58 @@ class Sample:
 
 
 def make_sample(
-    step: int, seed: int, images: ImageStore, penalty_images: ReplacingStore | None
+    step: int, seed: int, images: ImageStore, penalty_image: PenaltySource | None
 ) -> Sample:
     """The sample of a training step: a function of the seed, the step and the files."""
     pixels = images[shuffled_index(seed, Purpose.TRAINING_ORDER, len(images), step)]
     augmented = augment(pixels, generator(seed, Purpose.AUGMENTATION, step))
     penalty = None
-    if penalty_images is not None:
-        index = shuffled_index(seed, Purpose.PENALTY_ORDER, len(penalty_images), step)
+    if penalty_image is not None:
         random = generator(seed, Purpose.PENALTY_GRAYSCALE, step)
-        penalty = normalize(augment_penalty(penalty_images[index], random))
+        penalty = normalize(augment_penalty(penalty_image(step), random))
     return Sample(normalize(pixels), normalize(augmented), penalty)
 
 
-class SampleLoader:
-    """Iterates over the samples of steps ``first`` to ``last`` - 1, made ahead in threads.
+class SampleLoader(Generic[Made]):
+    """Iterates over what ``make`` gives for each number, made ahead in threads, in order.
 
     To be used as a context manager, which ends the threads.
+
+    Args:
+        numbers: such as the steps of a run.
+        make: called in a thread of its own.
+        threads: how many of them.
+        ahead: how many results are made or being made while one is in use.
     """
 
     def __init__(
         self,
-        first: int,
-        last: int,
-        seed: int,
-        images: ImageStore,
-        penalty_images: ReplacingStore | None,
+        numbers: Iterable[int],
+        make: Callable[[int], Made],
+        threads: int = _THREADS,
+        ahead: int = _SAMPLES_AHEAD,
     ) -> None:
-        self._steps = iter(range(first, last))
-        self._make = lambda step: make_sample(step, seed, images, penalty_images)
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="efficientad-loader")
-        self._pending: deque[Future[Sample]] = deque()
+        self._numbers = iter(numbers)
+        self._make = make
+        self._ahead = ahead
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="efficientad-loader")
+        self._pending: deque[Future[Made]] = deque()
 
-    def __enter__(self) -> SampleLoader:
+    def __enter__(self) -> SampleLoader[Made]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Iterator[Made]:
         return self
 
-    def __next__(self) -> Sample:
-        while len(self._pending) < _SAMPLES_AHEAD:
-            step = next(self._steps, None)
-            if step is None:
+    def __next__(self) -> Made:
+        while len(self._pending) < self._ahead:
+            number = next(self._numbers, None)
+            if number is None:
                 break
-            self._pending.append(self._pool.submit(self._make, step))
+            self._pending.append(self._pool.submit(self._make, number))
         if not self._pending:
             raise StopIteration
         return self._pending.popleft().result()

@@ -6,9 +6,11 @@ Their state dicts have the keys of the most used public implementation.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from efficientad.randomness import Purpose, torch_seed
 from efficientad_ext import ops
@@ -27,6 +29,7 @@ from efficientad_ext.architecture import (
     feature_grid,
     pdn_layers,
 )
+from efficientad_ext.model_file import Model
 
 
 def pdn(size: Size, out_channels: int, padded: bool = False) -> nn.Sequential:
@@ -39,7 +42,8 @@ def pdn(size: Size, out_channels: int, padded: bool = False) -> nn.Sequential:
         out_channels: 384 for a teacher, 768 for a student.
         padded: as used while a teacher is distilled; anomaly detection runs unpadded.
     """
-    return _sequential(pdn_layers(size, out_channels, padded=padded))
+    layers = pdn_layers(size, out_channels, padded=padded)
+    return _sequential(layers, _PaddedConvolution if padded else nn.Conv2d)
 
 
 def autoencoder(feature_size: tuple[int, int]) -> nn.Sequential:
@@ -75,6 +79,29 @@ class Networks:
             features = full_precision(self.teacher(images))
             mean = self.teacher_mean.view(1, -1, 1, 1)
             return (features - mean) / self.teacher_deviation.view(1, -1, 1, 1)
+
+    def as_model(self, size: Size, input_size: tuple[int, int], training: dict[str, Any]) -> Model:
+        """The model as it is before its calibration: neutral quantiles, thresholds of 0."""
+
+        def weights(network: nn.Sequential) -> dict[str, Tensor]:
+            return {
+                name: tensor.detach().cpu().contiguous()
+                for name, tensor in network.state_dict().items()
+            }
+
+        return Model(
+            size=size,
+            input_size=input_size,
+            teacher=weights(self.teacher),
+            student=weights(self.student),
+            autoencoder=weights(self.autoencoder),
+            teacher_mean=self.teacher_mean.cpu(),
+            teacher_deviation=self.teacher_deviation.cpu(),
+            quantiles=(0.0, 1.0, 0.0, 1.0),
+            threshold=0.0,
+            map_threshold=0.0,
+            training=training,
+        )
 
 
 def initial_networks(
@@ -118,14 +145,28 @@ class _UpsampleBilinear(nn.Module):
         return ops.upsample_bilinear(features, self._size)
 
 
-def _sequential(layers: Layers) -> nn.Sequential:
-    return nn.Sequential(*map(_module, layers))
+class _PaddedConvolution(nn.Conv2d):
+    """Adds the padding in a step of its own.
+
+    On a CPU this makes the gradient of a PDN's weights faster, and so a step of the distillation,
+    by a fifth; the autoencoder gains nothing from it.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        assert isinstance(self.padding, tuple)
+        vertical, horizontal = self.padding
+        padded = functional.pad(features, (horizontal, horizontal, vertical, vertical))
+        return functional.conv2d(padded, self.weight, self.bias, self.stride)
 
 
-def _module(layer: object) -> nn.Module:
+def _sequential(layers: Layers, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
+    return nn.Sequential(*(_module(layer, convolution) for layer in layers))
+
+
+def _module(layer: object, convolution: type[nn.Conv2d]) -> nn.Module:
     match layer:
         case Convolution(in_channels, out_channels, kernel, stride, padding):
-            return nn.Conv2d(in_channels, out_channels, kernel, stride, padding)
+            return convolution(in_channels, out_channels, kernel, stride, padding)
         case ReLU():
             return nn.ReLU()
         case AveragePool(padding):

@@ -21,8 +21,9 @@ _ANCHOR_COLOURS = np.array(
     dtype=np.float64,
 )  # fmt: skip
 _OVERLAY_STRENGTH = 0.6
-_NORMAL_COLOUR = (0, 90, 181)
-_ANOMALOUS_COLOUR = (220, 50, 32)
+# Blue and red that people with any kind of colour blindness tell apart.
+NORMAL_COLOUR = (0, 90, 181)
+ANOMALOUS_COLOUR = (220, 50, 32)
 
 
 def colour_map(values: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -31,6 +32,14 @@ def colour_map(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     anchors = np.arange(len(_ANCHOR_COLOURS))
     channels = [np.interp(position, anchors, _ANCHOR_COLOURS[:, c]) for c in range(3)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def colour_map_css() -> str:
+    """The colours of `colour_map` as a CSS gradient from left to right."""
+    stops = ", ".join(
+        f"rgb({red:.0f} {green:.0f} {blue:.0f})" for red, green, blue in _ANCHOR_COLOURS
+    )
+    return f"linear-gradient(to right, {stops})"
 
 
 def display_values(anomaly_map: NDArray[np.floating], threshold: float) -> NDArray[np.floating]:
@@ -60,7 +69,7 @@ def overlay(
     Args:
         image: (H, W) or (H, W, C), as loaded from a file.
         anomaly_map: (H, W), the combined map at the image's own size.
-        threshold: the model's threshold; from there on the map covers most of the image.
+        threshold: the model's threshold for maps; from there on the map covers most of the image.
     """
     values = np.clip(display_values(anomaly_map, threshold), 0, 1)
     opacity = (_OVERLAY_STRENGTH * np.minimum(2 * values, 1))[..., None]
@@ -87,13 +96,18 @@ class ResultRow:
 
 
 def result_table(
-    rows: Sequence[ResultRow], threshold: float, caption: str, side: int = 224
+    rows: Sequence[ResultRow],
+    threshold: float,
+    map_threshold: float,
+    caption: str,
+    side: int = 224,
 ) -> NDArray[np.uint8]:
     """A picture with one row per image: the input, its map, and the verdict in words.
 
     Args:
         rows: what to show; at least one.
-        threshold: the model's threshold, the middle of the colour scale.
+        threshold: the model's threshold for scores.
+        map_threshold: the model's threshold for maps, the middle of the colour scale.
         caption: text above the table.
         side: height of a row in pixels; images are fitted into a square of that side.
     """
@@ -108,7 +122,7 @@ def result_table(
         draw.text((gap + column * (side + gap), gap + 30), heading, fill="black", font=font)
     for number, row in enumerate(rows):
         top = heading_height + number * (side + gap)
-        coloured = colour_map(display_values(row.map, threshold))
+        coloured = colour_map(display_values(row.map, map_threshold))
         for column, picture in enumerate((displayable(row.image), coloured)):
             fitted = Image.fromarray(picture)
             scale = side / max(fitted.size)
@@ -117,7 +131,7 @@ def result_table(
             )
             canvas.paste(fitted, (gap + column * (side + gap), top))
         verdict = "anomalous" if row.anomalous else "normal"
-        colour = _ANOMALOUS_COLOUR if row.anomalous else _NORMAL_COLOUR
+        colour = ANOMALOUS_COLOUR if row.anomalous else NORMAL_COLOUR
         left = gap + 2 * (side + gap)
         draw.text((left, top + 8), row.title, fill="black", font=font)
         draw.text((left, top + 40), verdict, fill=colour, font=ImageFont.load_default(size=24))

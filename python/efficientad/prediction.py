@@ -39,6 +39,8 @@ class Prediction:
     Attributes:
         path: the image file.
         score: the image score.
+        picturable_score: the maximum of the map.
+        unpicturable_score: PUAD's second score, None where the model has no PUAD.
         anomalous: the verdict.
         seconds: from reading the file to the verdict, pictures not included.
         map: (H, W) float32, the combined map at the image's own size.
@@ -47,6 +49,8 @@ class Prediction:
 
     path: Path
     score: float
+    picturable_score: float
+    unpicturable_score: float | None
     anomalous: bool
     seconds: float
     map: NDArray[np.float32]
@@ -57,6 +61,8 @@ class Prediction:
         return {
             "path": str(self.path),
             "score": self.score,
+            "picturable_score": self.picturable_score,
+            "unpicturable_score": self.unpicturable_score,
             "verdict": "anomalous" if self.anomalous else "normal",
             "seconds": round(self.seconds, 6),
         }
@@ -85,7 +91,9 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
             raise FileNotFoundError(
                 f"{path} does not exist; expected an image or a folder of images"
             )
-        sources += [Source(image, _unique(name.with_suffix(""), taken)) for image, name in images]
+        sources += [
+            Source(image, unique_name(name.with_suffix(""), taken)) for image, name in images
+        ]
     return sources
 
 
@@ -99,15 +107,25 @@ def predict(detector: Detector, path: Path) -> Prediction:
     image = load_image(path)
     height, width = image.shape[:2]
     detection = detector(image, map_size=(height, width))
+    unpicturable = detection.unpicturable_score
     score, anomalous = float(detection.score[0]), bool(detection.verdict[0])
     seconds = time.perf_counter() - start
-    return Prediction(path, score, anomalous, seconds, detection.map[0, 0].cpu().numpy(), image)
+    return Prediction(
+        path=path,
+        score=score,
+        picturable_score=float(detection.picturable_score[0]),
+        unpicturable_score=None if unpicturable is None else float(unpicturable[0]),
+        anomalous=anomalous,
+        seconds=seconds,
+        map=detection.map[0, 0].cpu().numpy(),
+        image=image,
+    )
 
 
-def write_map(prediction: Prediction, file: Path) -> None:
-    """Writes the map as a TIFF of 32-bit floats at the image's own size."""
+def write_map(anomaly_map: NDArray[np.float32], file: Path) -> None:
+    """Writes an (H, W) map as a TIFF of 32-bit floats."""
     buffer = BytesIO()
-    Image.fromarray(prediction.map).save(buffer, format="TIFF")
+    Image.fromarray(anomaly_map).save(buffer, format="TIFF")
     _write(file, buffer.getvalue())
 
 
@@ -116,15 +134,16 @@ def write_overlay(prediction: Prediction, threshold: float, file: Path) -> None:
     _write(file, png_bytes(overlay(prediction.image, prediction.map, threshold)))
 
 
-def _write(file: Path, data: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, data)
-
-
-def _unique(name: Path, taken: set[str]) -> Path:
+def unique_name(name: Path, taken: set[str]) -> Path:
+    """The name, with a number if it is taken already, whatever its case; it is taken then."""
     candidate, number = name, 1
     while candidate.as_posix().casefold() in taken:
         number += 1
         candidate = name.with_name(f"{name.name}-{number}")
     taken.add(candidate.as_posix().casefold())
     return candidate
+
+
+def _write(file: Path, data: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, data)

@@ -14,7 +14,9 @@ _SECONDS_BETWEEN_UPDATES = 0.5
 _SECONDS_BETWEEN_UPDATES_IN_A_LOG = 30.0
 
 
-def progress_bar(description: str, unit: str, total: int, initial: int = 0) -> tqdm[None]:
+def progress_bar(
+    description: str, unit: str, total: int, initial: int = 0, shown: bool = True
+) -> tqdm[None]:
     """A bar on stderr; where that is not a terminal, a line now and then instead."""
     terminal = sys.stderr.isatty()
     return tqdm(
@@ -23,6 +25,7 @@ def progress_bar(description: str, unit: str, total: int, initial: int = 0) -> t
         total=total,
         initial=initial,
         mininterval=_SECONDS_BETWEEN_UPDATES if terminal else _SECONDS_BETWEEN_UPDATES_IN_A_LOG,
+        disable=not shown,
         dynamic_ncols=True,
         leave=terminal,
     )

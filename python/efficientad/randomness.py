@@ -31,6 +31,12 @@ class Purpose(IntEnum):
     PENALTY_GRAYSCALE = 6
     DROPOUT = 7
     TEXTURES = 8
+    HELD_OUT_SPLIT = 9
+    DISTILLATION_ORDER = 10
+    DISTILLATION_CROP = 11
+    STATISTICS_CROP = 12
+    TEACHER_WEIGHTS = 13
+    PROCEDURAL_IMAGE = 14
 
 
 def generator(seed: int, purpose: Purpose, index: int = 0) -> np.random.Generator:

@@ -7,19 +7,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from efficientad.checkpoint import Settings
 from efficientad.datasets import (
     find_dataset,
-    find_penalty_images,
+    find_photos,
     fingerprint,
     split_validation,
 )
 from efficientad.loader import (
     ImageStore,
+    PenaltySource,
     ReplacingStore,
     drop_unreadable,
     load_penalty_pixels,
 )
+from efficientad.procedural import procedural_image
+from efficientad.randomness import Purpose, generator, shuffled_index
+
+PROCEDURAL = "procedural"
+NO_PENALTY = "none"
 
 logger = logging.getLogger(__name__)
 
@@ -31,23 +39,70 @@ class RunImages:
     Attributes:
         train: the images to train on.
         validation: the files to calibrate with.
-        penalty: generic photos for the pretraining penalty, or None for a run without.
+        penalty: generic images for the pretraining penalty, or None for a run without.
         record: counts and fingerprints of all three.
     """
 
     train: ImageStore
     validation: tuple[Path, ...]
-    penalty: ReplacingStore | None
+    penalty: PenaltySource | None
     record: Settings
 
 
 def find_run_images(
-    data: Path, penalty_folder: Path | str | None, input_size: tuple[int, int], seed: int
+    data: Path, penalty_images: Path | str, input_size: tuple[int, int], seed: int
 ) -> RunImages:
     """Finds the images of a run, and reports and drops those that cannot be read.
 
+    ``penalty_images`` is a folder of photos, or "procedural", or "none".
+
     Raises:
         FileNotFoundError: if a folder does not exist.
+        ValueError: if there is nothing to train on or to calibrate with.
+    """
+    train, validation = find_normal_images(data, input_size, seed)
+    record = {
+        **_record("training", train.paths, data),
+        **_record("validation", validation, data),
+    }
+    penalty, penalty_record = _penalty_source(penalty_images, input_size, seed)
+    return RunImages(train, validation, penalty, {**record, **penalty_record})
+
+
+def _penalty_source(
+    chosen: Path | str, input_size: tuple[int, int], seed: int
+) -> tuple[PenaltySource | None, Settings]:
+    if chosen == NO_PENALTY:
+        logger.warning(
+            "training goes without the pretraining penalty, as in the paper's ablation; "
+            "--penalty-images procedural needs no photos"
+        )
+        return None, {"penalty images": NO_PENALTY}
+    if chosen == PROCEDURAL:
+
+        def generate(step: int) -> Tensor:
+            return procedural_image(input_size, generator(seed, Purpose.PROCEDURAL_IMAGE, step))
+
+        return generate, {"penalty images": PROCEDURAL}
+    folder = Path(chosen)
+    photos = find_photos(folder)
+    store = ReplacingStore(ImageStore(photos, input_size, load_penalty_pixels), "penalty")
+
+    def choose(step: int) -> Tensor:
+        return store[shuffled_index(seed, Purpose.PENALTY_ORDER, len(store), step)]
+
+    return choose, _record("penalty", photos, folder)
+
+
+def find_normal_images(
+    data: Path, input_size: tuple[int, int], seed: int
+) -> tuple[ImageStore, tuple[Path, ...]]:
+    """The images to train on and the files to calibrate with; unreadable ones are reported.
+
+    Without validation images of its own, a tenth of the data set's images is held out.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist.
         ValueError: if there is nothing to train on or to calibrate with.
     """
     dataset = find_dataset(data)
@@ -57,25 +112,11 @@ def find_run_images(
     if dataset.validation:
         checked = ImageStore(dataset.validation, input_size, budget=0)
         drop_unreadable(checked)
-        validation = checked.paths
-        _require_images(validation, "validation", data)
-    else:
-        training, validation = split_validation(train.paths, seed)
-        train.keep(training)
-    record = {
-        **_record("training", train.paths, data),
-        **_record("validation", validation, data),
-    }
-    if penalty_folder is None:
-        logger.warning(
-            "there are no penalty images: training goes without the pretraining penalty (as in the "
-            "paper's ablation); --penalty-images takes a folder of generic photos"
-        )
-        return RunImages(train, validation, None, {**record, "penalty images": 0})
-    paths = find_penalty_images(penalty_folder)
-    penalty = ReplacingStore(ImageStore(paths, input_size, load_penalty_pixels))
-    record |= _record("penalty", paths, Path(penalty_folder))
-    return RunImages(train, validation, penalty, record)
+        _require_images(checked.paths, "validation", data)
+        return train, checked.paths
+    training, validation = split_validation(train.paths, seed)
+    train.keep(training)
+    return train, validation
 
 
 def _record(kind: str, paths: Sequence[Path], root: Path) -> dict[str, str | int]:

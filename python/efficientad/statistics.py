@@ -19,7 +19,9 @@ class ChannelStatistics:
     The difference of mean square and squared mean would cancel for channels far from zero.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: str = "teacher") -> None:
+        """``network`` is what to call the source of the features in an error."""
+        self._network = network
         self._count = 0
         self._mean = torch.zeros(())
         self._squares = torch.zeros(())
@@ -27,9 +29,19 @@ class ChannelStatistics:
     def add(self, features: Tensor) -> None:
         """Takes in the features of one or more images, (N, C, H, W)."""
         values = features.detach().double().movedim(1, 0).flatten(1)
-        count = values.shape[1]
         mean = values.mean(1)
-        squares = (values - mean[:, None]).square().sum(1)
+        self._join(values.shape[1], mean, (values - mean[:, None]).square().sum(1))
+
+    def packed(self) -> Tensor:
+        """What has been taken in, as a (3, C) float64 tensor for ``join`` in another process."""
+        return torch.stack([torch.full_like(self._mean, self._count), self._mean, self._squares])
+
+    def join(self, packed: Tensor) -> None:
+        """Takes in what another one has taken in."""
+        count, mean, squares = packed
+        self._join(int(count[0]), mean, squares)
+
+    def _join(self, count: int, mean: Tensor, squares: Tensor) -> None:
         if self._count == 0:
             self._count, self._mean, self._squares = count, mean, squares
             return
@@ -51,14 +63,15 @@ class ChannelStatistics:
         deviation = (self._squares / max(1, self._count)).sqrt()
         if not (deviation.isfinite().all() and self._mean.isfinite().all()):
             raise ValueError(
-                "the teacher gives NaN or infinite features on the training images; check its file"
+                f"the {self._network} gives NaN or infinite features on the training images; "
+                "check its file"
             )
         scale = torch.maximum(deviation.max(), self._mean.abs().max())
         constant = deviation <= _CONSTANT_CHANNEL * scale
         if constant.all():
             raise ValueError(
-                "the teacher gives the same features at every place of every training image; check "
-                "that the images show something, and the teacher's file"
+                f"the {self._network} gives the same features at every place of every training "
+                f"image; check that the images show something, and the {self._network}'s file"
             )
         deviation[constant] = deviation[~constant].median()
         return self._mean, deviation

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
-from torch import nn
 
 from efficientad.calibration import calibrate
 from efficientad.checkpoint import (
+    Progress,
     Settings,
+    adam_state,
+    check_output,
     checkpoint_path,
     restore_checkpoint,
     save_checkpoint,
 )
-from efficientad.interruption import Interruption
-from efficientad.loader import ImageStore, SampleLoader, normalize
+from efficientad.loader import ImageStore, Sample, SampleLoader, make_sample, normalize
+from efficientad.long_run import run_steps
 from efficientad.losses import Losses, training_losses
 from efficientad.networks import Networks, initial_networks
-from efficientad.progress import progress_bar, with_progress
+from efficientad.progress import with_progress
+from efficientad.puad import check_count
 from efficientad.randomness import Purpose, torch_seed
-from efficientad.run_images import RunImages, find_run_images
+from efficientad.run_images import PROCEDURAL, RunImages, find_run_images
 from efficientad.statistics import channel_statistics
 from efficientad.teacher import Teacher
+from efficientad.threshold import FALSE_REJECT_RATE, check_rate
 from efficientad_ext.architecture import SIZES, Size, check_input_size
 from efficientad_ext.inference import exact_float32
 from efficientad_ext.model_file import Model, save_model
@@ -41,9 +44,6 @@ LEARNING_RATE = 1e-4
 REDUCED_LEARNING_RATE = 1e-5
 REDUCED_AFTER = 0.95
 WEIGHT_DECAY = 1e-5
-
-_CHECKPOINT_SECONDS = 60.0
-_REPORT_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,11 @@ def train(
     teacher: Teacher,
     config: TrainingConfig | None = None,
     *,
-    penalty_images: Path | str | None = None,
+    penalty_images: Path | str = PROCEDURAL,
     device: str | torch.device = "cpu",
     resume: bool = False,
+    puad: bool = True,
+    false_reject_rate: float = FALSE_REJECT_RATE,
 ) -> Model:
     """Trains a student and an autoencoder, calibrates them, and saves and returns the model.
 
@@ -103,10 +105,13 @@ def train(
         output: the model file to write.
         teacher: from ``load_teacher`` or ``random_teacher``, of the size in ``config``.
         config: see ``TrainingConfig``.
-        penalty_images: a folder of generic photos for the pretraining penalty; without it the run
-            says so and trains without the penalty.
+        penalty_images: what the pretraining penalty is taken on: a folder of generic photos;
+            "procedural" for images made on the way (see ``procedural_image``); "none" for a run
+            without the penalty.
         device: where to train.
         resume: continue from the checkpoint, if there is one.
+        puad: whether the model gets PUAD's second score, from the training images' features.
+        false_reject_rate: see ``threshold.choose_threshold``.
 
     Raises:
         FileNotFoundError: if a folder does not exist.
@@ -117,10 +122,13 @@ def train(
     config = config or TrainingConfig()
     output, device = Path(output), torch.device(device)
     checkpoint = checkpoint_path(output)
-    _check_output(output, checkpoint, resume)
+    check_output(output, resume)
     if teacher.size != config.size:
         raise ValueError(f"the teacher is {teacher.size}, but the run is {config.size}")
+    check_rate(false_reject_rate)
     images = find_run_images(Path(data), penalty_images, config.input_size, config.seed)
+    if puad:
+        check_count(len(images.train))
     settings = {**_settings(config, teacher), **images.record}
     networks = initial_networks(
         config.size, config.input_size, teacher.weights, config.seed, device
@@ -129,13 +137,19 @@ def train(
     step = 0
     with exact_float32(device):
         if checkpoint.exists():
-            step = restore_checkpoint(checkpoint, networks, optimizer, settings)
+            step = restore_checkpoint(checkpoint, _state(networks, optimizer), settings).step
             logger.info("resuming after step %d of %d", step, config.steps)
         else:
             _measure_teacher(networks, images.train, device)
         run = _Run(config, networks, optimizer, images, device, checkpoint, settings, step)
         run.to_the_end()
-    model = calibrate(_model(config, networks, settings), images.validation, device)
+    model = calibrate(
+        networks.as_model(config.size, config.input_size, dict(settings)),
+        images.validation,
+        device,
+        puad_images=images.train.paths if puad else None,
+        false_reject_rate=false_reject_rate,
+    )
     save_model(model, output)
     checkpoint.unlink(missing_ok=True)
     return model
@@ -158,41 +172,30 @@ class _Run:
     checkpoint: Path
     settings: Settings
     step: int
+    losses: Losses | None = None
 
     def to_the_end(self) -> None:
         """Does the steps that are left; the last state is in the checkpoint afterwards."""
-        config = self.config
-        samples = SampleLoader(
-            self.step, config.steps, config.seed, self.images.train, self.images.penalty
-        )
-        bar = progress_bar("training", "step", config.steps, self.step)
-        saved_at = time.monotonic()
-        with samples, Interruption() as interruption, bar:
-            for sample in samples:
-                image, augmented = self._batch(sample.image), self._batch(sample.augmented)
-                penalty = None if sample.penalty is None else self._batch(sample.penalty)
-                losses = self._train_step(image, augmented, penalty)
-                self.step += 1
-                bar.update()
-                if self.step % _REPORT_EVERY == 0 or self.step == config.steps:
-                    bar.set_postfix_str(self._describe(losses), refresh=False)
-                due = time.monotonic() - saved_at >= _CHECKPOINT_SECONDS
-                if due or interruption.requested or self.step == config.steps:
-                    self._describe(losses)
-                    self._save()
-                    saved_at = time.monotonic()
-                if interruption.requested:
-                    logger.warning(
-                        "stopped after step %d of %d; continue with --resume",
-                        self.step,
-                        config.steps,
-                    )
-                    interruption.act()
+        config, images = self.config, self.images
 
-    def _train_step(
-        self, image: torch.Tensor, augmented: torch.Tensor, penalty: torch.Tensor | None
-    ) -> Losses:
+        def make(step: int) -> Sample:
+            return make_sample(step, config.seed, images.train, images.penalty)
+
+        with SampleLoader(range(self.step, config.steps), make) as samples:
+            run_steps(
+                "training",
+                self.step,
+                config.steps,
+                samples,
+                self._train_step,
+                self._describe,
+                self._save,
+            )
+
+    def _train_step(self, sample: Sample) -> None:
         config = self.config
+        image, augmented = self._batch(sample.image), self._batch(sample.augmented)
+        penalty = None if sample.penalty is None else self._batch(sample.penalty)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, config.steps)
         with (
@@ -201,17 +204,19 @@ class _Run:
                 self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
             ),
         ):
-            losses = training_losses(self.networks, image, augmented, penalty)
+            self.losses = training_losses(self.networks, image, augmented, penalty)
         self.optimizer.zero_grad()
-        losses.total.backward()
+        self.losses.total.backward()
         self.optimizer.step()
-        return losses
+        self.step += 1
 
     def _batch(self, image: torch.Tensor) -> torch.Tensor:
         return image[None].to(self.device, memory_format=torch.channels_last)
 
-    def _describe(self, losses: Losses) -> str:
+    def _describe(self) -> str:
         """The losses and the rate as text; raises RuntimeError for a loss that is not finite."""
+        losses = self.losses
+        assert losses is not None
         named = {
             "hard": losses.hard,
             "penalty": losses.penalty,
@@ -228,20 +233,22 @@ class _Run:
         return f"{text}, rate {learning_rate(self.step - 1, self.config.steps):g}"
 
     def _save(self) -> None:
-        save_checkpoint(self.checkpoint, self.networks, self.optimizer, self.step, self.settings)
+        state = _state(self.networks, self.optimizer)
+        save_checkpoint(self.checkpoint, state, Progress(self.step), self.settings)
 
 
-def _check_output(output: Path, checkpoint: Path, resume: bool) -> None:
-    if not output.parent.is_dir():
-        raise FileNotFoundError(
-            f"the folder {output.parent} for the model file does not exist; create it first"
-        )
-    if output.is_dir():
-        raise ValueError(f"{output} is a folder; expected the name of the model file to write")
-    if checkpoint.exists() and not resume:
-        raise FileExistsError(
-            f"{checkpoint} holds an unfinished run; continue it with --resume, or delete it"
-        )
+def _state(networks: Networks, optimizer: torch.optim.Adam) -> dict[str, torch.Tensor]:
+    """What a checkpoint holds; the teacher itself is named by its fingerprint in the settings."""
+    parameters: dict[str, torch.Tensor] = {
+        f"{network}.{name}": parameter
+        for network in ("student", "autoencoder")
+        for name, parameter in getattr(networks, network).named_parameters()
+    }
+    return {
+        "teacher_mean": networks.teacher_mean,
+        "teacher_deviation": networks.teacher_deviation,
+        **adam_state(parameters, optimizer),
+    }
 
 
 def _settings(config: TrainingConfig, teacher: Teacher) -> Settings:
@@ -272,25 +279,3 @@ def _measure_teacher(networks: Networks, images: ImageStore, device: torch.devic
         mean, deviation = channel_statistics(feature_maps())
     networks.teacher_mean.copy_(mean)
     networks.teacher_deviation.copy_(deviation)
-
-
-def _model(config: TrainingConfig, networks: Networks, settings: Settings) -> Model:
-    def weights(network: nn.Sequential) -> dict[str, torch.Tensor]:
-        return {
-            name: tensor.detach().cpu().contiguous()
-            for name, tensor in network.state_dict().items()
-        }
-
-    return Model(
-        size=config.size,
-        input_size=config.input_size,
-        teacher=weights(networks.teacher),
-        student=weights(networks.student),
-        autoencoder=weights(networks.autoencoder),
-        teacher_mean=networks.teacher_mean.cpu(),
-        teacher_deviation=networks.teacher_deviation.cpu(),
-        # Neutral until the calibration fills them in.
-        quantiles=(0.0, 1.0, 0.0, 1.0),
-        threshold=0.0,
-        training=dict(settings),
-    )

@@ -1,0 +1,103 @@
+"""PUAD's second score, for anomalies that have no place in the picture (ICIP 2024, section 3)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from efficientad_ext.architecture import FEATURE_CHANNELS
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What makes a score a number of standard deviations: (score - mean) / deviation.
+
+    Attributes:
+        mean: of the score over held-out normal images.
+        deviation: its standard deviation there, positive.
+    """
+
+    mean: float
+    deviation: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and math.isfinite(self.deviation) and self.deviation > 0):
+            raise ValueError(
+                f"a score's normalisation is mean {self.mean}, deviation {self.deviation}; "
+                "expected finite numbers and a positive deviation"
+            )
+
+    def __call__(self, score: Tensor) -> Tensor:
+        """The normalised score."""
+        return (score - self.mean) / self.deviation
+
+
+@dataclass(frozen=True, eq=False)
+class Puad:
+    """What normal images' features are like, and how their score joins EfficientAD's.
+
+    The feature of an image is the mean over space of the student's 384 channels that imitate the
+    teacher. The unpicturable score is its Mahalanobis distance from those of the training images;
+    the picturable score is EfficientAD's, the maximum of the combined map. Both are normalised and
+    added with their weights.
+
+    Attributes:
+        mean: (384,) float64, of the features.
+        factor: (384, 384) float64, lower triangular with a positive diagonal: the Cholesky factor L
+            of the features' covariance L L^T.
+        picturable: normalisation of the picturable score.
+        unpicturable: normalisation of the unpicturable score.
+        weights: of the two normalised scores in the sum.
+
+    Raises:
+        ValueError: a part has the wrong shape or type, or is not finite, or `factor` is no Cholesky
+            factor.
+    """
+
+    mean: Tensor
+    factor: Tensor
+    picturable: Normalisation
+    unpicturable: Normalisation
+    weights: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name, tensor, shape in (
+            ("mean", self.mean, (FEATURE_CHANNELS,)),
+            ("factor", self.factor, (FEATURE_CHANNELS, FEATURE_CHANNELS)),
+        ):
+            if tensor.dtype != torch.float64 or tuple(tensor.shape) != shape:
+                raise ValueError(
+                    f"PUAD's {name} is {tensor.dtype} {tuple(tensor.shape)}; expected "
+                    f"torch.float64 {shape}"
+                )
+            if not bool(torch.isfinite(tensor).all()):
+                raise ValueError(f"PUAD's {name} has values that are NaN or infinite")
+        if bool(self.factor.triu(1).any()) or not bool((self.factor.diagonal() > 0).all()):
+            raise ValueError("PUAD's factor is not a Cholesky factor")
+        if len(self.weights) != 2 or not all(map(math.isfinite, self.weights)):
+            raise ValueError(f"PUAD's weights are {self.weights}; expected two finite numbers")
+
+    def to(self, device: torch.device) -> Puad:
+        """The same on a device."""
+        return replace(self, mean=self.mean.to(device), factor=self.factor.to(device))
+
+    def unpicturable_score(self, features: Tensor) -> Tensor:
+        """The Mahalanobis distances.
+
+        Args:
+            features: (N, 384), of any floating type, on the device of the statistics.
+
+        Returns:
+            (N,) float64, on the same device.
+        """
+        centred = features.double() - self.mean
+        return torch.linalg.solve_triangular(self.factor, centred.T, upper=False).norm(dim=0)
+
+    def final_score(self, picturable: Tensor, unpicturable: Tensor) -> Tensor:
+        """The weighted sum of both normalised scores: (N,) and (N,) to (N,) float64."""
+        return self.weights[0] * self.picturable(picturable.double()) + self.weights[
+            1
+        ] * self.unpicturable(unpicturable.double())

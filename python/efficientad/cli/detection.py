@@ -1,0 +1,126 @@
+"""``predict`` and ``evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from efficientad.cli.options import FOLDER, PATH, device_named, device_option
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.argument("paths", type=PATH, nargs=-1, required=True)
+@click.option("--maps", type=FOLDER, help="Folder for anomaly maps, as 32-bit float TIFF.")
+@click.option("--overlays", type=FOLDER, help="Folder for images with their map over it, PNG.")
+@click.option(
+    "--json", "json_file", type=PATH, help="File for one JSON line per image; - for stdout."
+)
+@device_option
+def predict(
+    model: Path,
+    paths: tuple[Path, ...],
+    maps: Path | None,
+    overlays: Path | None,
+    json_file: Path | None,
+    device: str | None,
+) -> None:
+    """Look for anomalies in images: PATHS are image files and folders of them.
+
+    An image that cannot be read is reported and skipped; the exit status is then 1.
+    """
+    from efficientad.datasets import report_skipped
+    from efficientad.prediction import find_sources, write_map, write_overlay
+    from efficientad.prediction import predict as predict_file
+    from efficientad_ext.detector import Detector
+    from efficientad_ext.model_file import write_atomically
+
+    sources = find_sources(paths)
+    detector = Detector.load(model, device_named(device))
+    to_stdout = json_file == Path("-")
+    lines: list[str] = []
+    skipped = 0
+    for source in sources:
+        try:
+            prediction = predict_file(detector, source.path)
+        except (ValueError, OSError) as error:
+            report_skipped(source.path, error)
+            skipped += 1
+            continue
+        record = prediction.record()
+        if maps is not None:
+            record["map"] = str(maps / f"{source.name}.tiff")
+            write_map(prediction.map, Path(record["map"]))
+        if overlays is not None:
+            record["overlay"] = str(overlays / f"{source.name}.png")
+            write_overlay(prediction, detector.map_threshold, Path(record["overlay"]))
+        lines.append(json.dumps(record))
+        verdict = record["verdict"]
+        click.echo(
+            lines[-1] if to_stdout else f"{verdict:9}  {prediction.score:8.4f}  {source.path}"
+        )
+    if json_file is not None and not to_stdout:
+        write_atomically(json_file, "".join(f"{line}\n" for line in lines).encode())
+    if skipped:
+        raise click.ClickException(f"{skipped} of {len(sources)} images could not be read")
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.argument("data", type=FOLDER)
+@click.option("--json", "json_file", type=PATH, help="File for the figures and all scores.")
+@click.option(
+    "--maps", type=FOLDER,
+    help="Folder for anomaly maps, as 32-bit float TIFF, where the official evaluation scripts of "
+    "MVTec AD and MVTec LOCO look for them.",
+)  # fmt: skip
+@click.option(
+    "--report", type=FOLDER, help="Folder for report.html: figures, curves, and the images' maps."
+)
+@click.option(
+    "--format", "layout", type=click.Choice(["mvtec_ad", "mvtec_loco", "visa", "folder"]),
+    help="Layout of DATA.  [default: told by what lies in it]",
+)  # fmt: skip
+@device_option
+def evaluate(
+    model: Path,
+    data: Path,
+    json_file: Path | None,
+    maps: Path | None,
+    report: Path | None,
+    layout: Any,
+    device: str | None,
+) -> None:
+    """Measure MODEL on the test images in DATA, which is one scenario of a data set.
+
+    DATA has the layout of MVTec AD (test/good, test/<kind of defect>, ground_truth/<kind>), of
+    MVTec LOCO, or of VisA; or it has a list images.csv with the columns image, split, label and
+    mask; or the folders good and <kind of defect>. Metrics that need masks, or images of a kind
+    that is missing, say so.
+    """
+    from efficientad.evaluation import evaluate as evaluate_model
+    from efficientad.output import require_writable
+    from efficientad.report import write_report
+    from efficientad_ext.detector import Detector
+    from efficientad_ext.model_file import write_atomically
+
+    detector = Detector.load(model, device_named(device))
+    for folder in (maps, report):
+        if folder is not None:
+            require_writable(folder)
+    result = evaluate_model(detector, data, layout=layout, maps=maps)
+    for line in result.lines(detector.threshold):
+        click.echo(line)
+    if json_file is not None:
+        write_atomically(json_file, (json.dumps(result.summary(), indent=2) + "\n").encode())
+    if report is not None:
+        file = write_report(report, detector, result, f"{model.name} on {data}")
+        click.echo(f"report: {file}")
+    if result.skipped or result.skipped_masks:
+        raise click.ClickException(
+            f"{len(result.skipped)} images could not be read, and the masks of "
+            f"{len(result.skipped_masks)} cannot be used"
+        )

@@ -1,0 +1,48 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+PATH = click.Path(path_type=Path)
+
+device_option = click.option(
+    "--device", help="Where to compute, such as cpu or cuda:0.  [default: a GPU if there is one]"
+)
+puad_option = click.option(
+    "--puad/--no-puad", default=True, show_default=True,
+    help="PUAD's second score, for anomalies that have no place in the picture.",
+)  # fmt: skip
+resume_option = click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+rate_option = click.option(
+    "--false-reject-rate", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.01,
+    show_default=True,
+    help="Share of normal images that the threshold may reject, kept with 95 % confidence.",
+)  # fmt: skip
+
+
+def parse_image_size(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
+    """A size such as 256x256 as (height, width); click's error for anything else."""
+    height, separator, width = value.lower().partition("x")
+    if not (separator and height.isdecimal() and width.isdecimal()):
+        raise click.BadParameter(f"{value!r} is not of the form HEIGHTxWIDTH, such as 256x256")
+    return int(height), int(width)
+
+
+def device_named(name: str | None) -> str:
+    """The device of that name if it is here; a GPU or else the CPU if none is named."""
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"{name!r} is not a device; expected cpu, cuda or cuda:NUMBER") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"there is no device {name} here; use cpu")
+    return name

@@ -1,0 +1,147 @@
+"""``train`` and ``calibrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from efficientad.cli.options import (
+    FOLDER,
+    PATH,
+    device_named,
+    device_option,
+    parse_image_size,
+    puad_option,
+    rate_option,
+    resume_option,
+    seed_option,
+)
+
+if TYPE_CHECKING:
+    from efficientad.teacher import Teacher
+    from efficientad_ext.architecture import Size
+
+
+@click.command()
+@click.argument("data", type=FOLDER)
+@click.option("--output", "-o", type=PATH, required=True, help="Model file to write, .safetensors.")
+@click.option(
+    "--size", type=click.Choice(["small", "medium"]), default="small", show_default=True,
+    help="EfficientAD-S or EfficientAD-M.",
+)  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), default=70_000, show_default=True)
+@click.option(
+    "--image-size", metavar="HxW", callback=parse_image_size, default="256x256",
+    show_default=True,
+    help="What images are resized to, at least 128x128.",
+)  # fmt: skip
+@click.option(
+    "--teacher", metavar="FILE|random",
+    help="Teacher weights, or 'random' for a stand-in with random weights.",
+)  # fmt: skip
+@click.option(
+    "--penalty-images", metavar="DIR|procedural|none", default="procedural", show_default=True,
+    help="Generic images for the pretraining penalty: a folder of photos, images made on the way, "
+    "or no penalty.",
+)  # fmt: skip
+@resume_option
+@device_option
+@seed_option
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16"]), default="float32",
+    show_default=True, help="Of the convolutions in training.",
+)  # fmt: skip
+@puad_option
+@rate_option
+def train(
+    data: Path,
+    output: Path,
+    size: Any,
+    steps: int,
+    image_size: tuple[int, int],
+    teacher: str | None,
+    penalty_images: str,
+    resume: bool,
+    device: str | None,
+    seed: int,
+    precision: Any,
+    puad: bool,
+    false_reject_rate: float,
+) -> None:
+    """Train a model on the good images in DATA.
+
+    DATA is a folder of good images, or one in the layout of MVTec AD: train/good, optionally
+    validation/good. Without validation images, 10 % of the images are held out for calibration.
+    """
+    from efficientad.training import TrainingConfig
+    from efficientad.training import train as run_training
+
+    config = TrainingConfig(size, image_size, steps, seed, precision)
+    model = run_training(
+        data,
+        output,
+        _teacher(teacher, size),
+        config,
+        penalty_images=penalty_images,
+        device=device_named(device),
+        resume=resume,
+        puad=puad,
+        false_reject_rate=false_reject_rate,
+    )
+    click.echo(f"{output}: threshold {model.threshold:.4f}")
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.argument("data", type=FOLDER)
+@click.option(
+    "--output", "-o", type=PATH, help="Model file to write.  [default: MODEL, replaced at once]"
+)
+@puad_option
+@rate_option
+@device_option
+@seed_option
+def calibrate(
+    model: Path,
+    data: Path,
+    output: Path | None,
+    puad: bool,
+    false_reject_rate: float,
+    device: str | None,
+    seed: int,
+) -> None:
+    """Calibrate MODEL anew on the normal images in DATA, without training.
+
+    Quantiles and threshold come from the validation images of DATA, PUAD's statistics from its
+    training images. Without validation images, 10 % of the images are held out for them. Test
+    images are never looked at.
+    """
+    from efficientad.calibration import calibrate as run_calibration
+    from efficientad.run_images import find_normal_images
+    from efficientad_ext.model_file import load_model, save_model
+
+    loaded = load_model(model)
+    train_images, validation_images = find_normal_images(data, loaded.input_size, seed)
+    calibrated = run_calibration(
+        loaded,
+        validation_images,
+        device_named(device),
+        puad_images=train_images.paths if puad else None,
+        false_reject_rate=false_reject_rate,
+    )
+    output = output or model
+    save_model(calibrated, output)
+    click.echo(f"{output}: threshold {calibrated.threshold:.4f}")
+
+
+def _teacher(name: str | None, size: Size) -> Teacher:
+    from efficientad.teacher import load_teacher, random_teacher
+
+    if name is None:
+        raise ValueError(
+            "a teacher is needed: give a file of weights with --teacher FILE, or try things out "
+            "with --teacher random"
+        )
+    return random_teacher(size) if name == "random" else load_teacher(name, size)

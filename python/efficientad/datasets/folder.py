@@ -1,0 +1,104 @@
+"""Plain folders: of normal images only, of labelled ones in subfolders, or with a list.
+
+The list is the file images.csv with the columns image, split, label and mask; files are relative
+to the folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from efficientad.datasets.layout import (
+    GOOD,
+    Dataset,
+    LabelledImage,
+    LabelledSet,
+    category_name,
+    read_table,
+)
+from efficientad.datasets.mvtec import GROUND_TRUTH, labelled_images
+from efficientad_ext.images import find_images
+
+LIST = "images.csv"
+_COLUMNS = ("image", "split", "label", "mask")
+_SPLITS = ("train", "validation", "test")
+
+
+def find_dataset(root: Path) -> Dataset:
+    """The images listed for training and validation, or all images of a folder without a list."""
+    if (root / LIST).is_file():
+        listed = _read_list(root)
+        if not listed["train"]:
+            raise ValueError(f"{root / LIST} lists no image for the split train")
+        train, validation = (
+            tuple(sorted(image.path for image in listed[split])) for split in _SPLITS[:2]
+        )
+        return Dataset(train, validation)
+    _refuse_test_images(root)
+    images = tuple(find_images(root))
+    if not images:
+        raise ValueError(
+            f"{root} holds no image; expected images, or the folders train/good and test/…"
+        )
+    return Dataset(images, ())
+
+
+def find_test_set(root: Path) -> LabelledSet:
+    """The images listed for testing, or those in the subfolders good and KIND."""
+    if (root / LIST).is_file():
+        listed = _read_list(root)["test"]
+        images = tuple(sorted(listed, key=lambda image: (image.label, image.path)))
+        if not images:
+            raise ValueError(f"{root / LIST} lists no image for the split test")
+    else:
+        images = labelled_images(root, root / GROUND_TRUTH)
+        if not images:
+            raise ValueError(
+                f"{root} has no test images; expected test/good and test/<kind of defect> in it, "
+                f"good and <kind of defect>, or a list {LIST}"
+            )
+    return LabelledSet(category_name(root), "folder", images)
+
+
+def _read_list(root: Path) -> dict[str, list[LabelledImage]]:
+    splits: dict[str, list[LabelledImage]] = {split: [] for split in _SPLITS}
+    seen: set[Path] = set()
+    for row in read_table(root / LIST, _COLUMNS):
+        name, split, label = row["image"], row["split"], row["label"]
+        if split not in _SPLITS:
+            raise ValueError(
+                f"{root / LIST} has the split {split!r} for {name}; expected train, validation or "
+                "test"
+            )
+        if not label or (split != "test" and label != GOOD):
+            expected = "good or a kind of defect" if split == "test" else "good"
+            raise ValueError(
+                f"{root / LIST} has the label {label!r} for {name} in the split {split}; expected "
+                f"{expected}"
+            )
+        path = root / name
+        if path in seen:
+            raise ValueError(
+                f"{root / LIST} lists {name} more than once; expected every image in one split"
+            )
+        seen.add(path)
+        masks = tuple(root / mask.strip() for mask in row["mask"].split(";") if mask.strip())
+        splits[split].append(LabelledImage(path, label, masks if label != GOOD else ()))
+    return splits
+
+
+def _refuse_test_images(root: Path) -> None:
+    for folder in root.rglob("*"):
+        if folder.name in ("test", GROUND_TRUTH) and folder.is_dir():
+            raise ValueError(
+                f"{root} has no folder train, but {folder} looks like a test set; give the folder "
+                "that holds train/good, or one of normal images only"
+            )
+    if not (root / GOOD).is_dir():
+        return
+    for folder in root.iterdir():
+        if folder.name != GOOD and folder.is_dir() and find_images(folder):
+            raise ValueError(
+                f"{root} has {folder.name} beside {GOOD}, which looks like a test set; to train on "
+                f"the good images, give {root / GOOD}"
+            )

@@ -1,0 +1,74 @@
+"""How well the images' scores separate normal from anomalous images.
+
+Every function takes one score per image, higher meaning more anomalous, and the truth, one per
+image. All raise ValueError if the lengths differ, a score is not finite, or one of the two classes
+is missing: the figure is not defined then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+    Truth: TypeAlias = NDArray[np.bool_]
+
+
+def image_auroc(scores: Sequence[float], anomalous: Sequence[bool]) -> float:
+    """The area under the ROC curve, in [0, 1]; ties count one half."""
+    from sklearn.metrics import roc_auc_score
+
+    values, truth = _checked("AU-ROC", scores, anomalous)
+    return float(roc_auc_score(truth, values))
+
+
+def image_average_precision(scores: Sequence[float], anomalous: Sequence[bool]) -> float:
+    """The area under the precision-recall curve as a sum of steps, without interpolation."""
+    from sklearn.metrics import average_precision_score
+
+    values, truth = _checked("average precision", scores, anomalous)
+    return float(average_precision_score(truth, values))
+
+
+def image_f1_max(scores: Sequence[float], anomalous: Sequence[bool]) -> float:
+    """The best F1 that any threshold on the scores gives, in (0, 1]."""
+    values, truth = _checked("best F1", scores, anomalous)
+    order = np.argsort(-values)
+    values, truth = values[order], truth[order]
+    found = np.cumsum(truth)
+    reported = np.arange(1, len(values) + 1)
+    # Images of equal score are reported together.
+    last_of_equals = np.append(values[1:] != values[:-1], True)
+    f1 = 2 * found / (reported + found[-1])
+    return float(f1[last_of_equals].max())
+
+
+def image_roc_curve(scores: Sequence[float], anomalous: Sequence[bool]) -> tuple[Floats, Floats]:
+    """The corners of the ROC curve: false positive rates and true positive rates, from 0 to 1."""
+    from sklearn.metrics import roc_curve
+
+    values, truth = _checked("ROC curve", scores, anomalous)
+    false_positive_rate, true_positive_rate, _ = roc_curve(truth, values)
+    return false_positive_rate, true_positive_rate
+
+
+def _checked(name: str, scores: Sequence[float], anomalous: Sequence[bool]) -> tuple[Floats, Truth]:
+    if len(scores) != len(anomalous):
+        raise ValueError(
+            f"there are {len(scores)} scores for {len(anomalous)} labels; expected as many labels"
+        )
+    values, truth = np.asarray(scores, dtype=np.float64), np.asarray(anomalous, dtype=np.bool_)
+    if not np.isfinite(values).all():
+        raise ValueError("a score is NaN or infinite, so that the images cannot be ranked")
+    if truth.all() or not truth.any():
+        missing = "normal" if truth.any() else "anomalous"
+        raise ValueError(
+            f"the {name} needs normal and anomalous test images, but there is no {missing} image; "
+            "add some to the test images"
+        )
+    return values, truth

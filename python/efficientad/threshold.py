@@ -1,0 +1,68 @@
+"""A threshold from normal images alone, at a false-reject rate that is promised."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+from scipy.stats import beta
+
+logger = logging.getLogger(__name__)
+
+FALSE_REJECT_RATE = 0.01
+CONFIDENCE = 0.95
+
+
+def choose_threshold(
+    scores: Sequence[float], false_reject_rate: float = FALSE_REJECT_RATE
+) -> float:
+    """The lowest threshold that keeps the false-reject rate, with 95 % confidence.
+
+    The promise needs no assumption about how scores are distributed, only that the images to come
+    are like these: if a threshold is the k-th smallest of n scores, the share of all normal images
+    above it is distributed as Beta(n - k + 1, k) (Wilks, 1941; at most so where scores are tied).
+    The lowest k for which that share exceeds the rate with a probability of 5 % or less is taken;
+    where not even the highest score promises as much, the highest (see ``warn_if_too_few``).
+
+    Args:
+        scores: of held-out normal images, at least one.
+        false_reject_rate: the share of normal images that may be rejected, between 0 and 1.
+
+    Raises:
+        ValueError: there is no score, one is NaN, or the rate is not between 0 and 1.
+    """
+    check_rate(false_reject_rate)
+    if not scores or any(map(math.isnan, scores)):
+        raise ValueError("a threshold needs at least one score, and none that is NaN")
+    ordered = sorted(scores)
+    for below, threshold in enumerate(ordered):
+        if beta.sf(false_reject_rate, len(ordered) - below, below + 1) <= 1 - CONFIDENCE:
+            return threshold
+    return ordered[-1]
+
+
+def check_rate(false_reject_rate: float) -> None:
+    """Raises ValueError unless the rate is between 0 and 1."""
+    if not 0 < false_reject_rate < 1:
+        raise ValueError(
+            f"the false-reject rate is {false_reject_rate:g}; expected a share between 0 and 1"
+        )
+
+
+def warn_if_too_few(count: int, false_reject_rate: float) -> None:
+    """Says in the log what the highest of so many scores promises, where that is not the rate."""
+    promised = float(1 - (1 - CONFIDENCE) ** (1 / count))
+    if promised <= false_reject_rate:
+        return
+    logger.warning(
+        "%d validation image%s for a false-reject rate of %.3g %%: the threshold is the highest "
+        "score, which promises %.3g %% (with %.0f %% confidence); for what was asked for, hold out "
+        "%d images",
+        count,
+        " is too little" if count == 1 else "s are too few",
+        100 * false_reject_rate,
+        100 * promised,
+        100 * CONFIDENCE,
+        math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-false_reject_rate)),
+    )
