@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from efficientad.backbones import load_backbone
     from efficientad.distillation import DistillationConfig, distill
     from efficientad.evaluation import Evaluation, evaluate
-    from efficientad.teacher import Teacher, load_teacher, random_teacher
+    from efficientad.teacher import Teacher, default_teacher, load_teacher, random_teacher
     from efficientad.training import TrainingConfig, train
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Evaluation",
     "Teacher",
     "TrainingConfig",
+    "default_teacher",
     "distill",
     "evaluate",
     "load_backbone",
@@ -38,6 +39,7 @@ _MODULES = {
     "evaluate": "evaluation",
     "distill": "distillation",
     "load_backbone": "backbones",
+    "default_teacher": "teacher",
     "load_teacher": "teacher",
     "random_teacher": "teacher",
     "train": "training",

@@ -1,4 +1,4 @@
-"""Where the teacher comes from: a file of weights, or random weights as a stand-in."""
+"""Where the teacher comes from: the package, a file of weights, or a random stand-in."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 _RANDOM_TEACHER_SEED = 0
 
 _RECORD_KEY = "efficientad-teacher"
+
+# weights/README.md says how they were made.
+_DEFAULT_TEACHERS = Path(__file__).with_name("weights")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,23 @@ def load_teacher(path: Path | str, size: Size) -> Teacher:
                 f"{path} cannot be used as a teacher: {name} has NaN or infinite values"
             )
     return Teacher(size, weights, path.name, fingerprint(weights))
+
+
+def default_teacher(size: Size) -> Teacher:
+    """The teacher that comes with the package, for runs that name no other.
+
+    It was distilled from EfficientNet-Lite2 by ``distill``, and is stored as float16.
+
+    Raises:
+        ValueError: if none of this size comes with this version.
+    """
+    path = _DEFAULT_TEACHERS / f"teacher_{size}.safetensors"
+    if not path.is_file():
+        raise ValueError(
+            f"no {size} teacher comes with this version; distil one with 'efficientad distill "
+            f"--size {size}' or name a file of weights"
+        )
+    return load_teacher(path, size)
 
 
 def save_teacher(

@@ -30,7 +30,7 @@ from efficientad.puad import check_count
 from efficientad.randomness import Purpose, torch_seed
 from efficientad.run_images import PROCEDURAL, RunImages, find_run_images
 from efficientad.statistics import channel_statistics
-from efficientad.teacher import Teacher
+from efficientad.teacher import Teacher, default_teacher
 from efficientad.threshold import FALSE_REJECT_RATE, check_rate
 from efficientad_ext.architecture import SIZES, Size, check_input_size
 from efficientad_ext.inference import exact_float32
@@ -83,7 +83,7 @@ class TrainingConfig:
 def train(
     data: Path | str,
     output: Path | str,
-    teacher: Teacher,
+    teacher: Teacher | None = None,
     config: TrainingConfig | None = None,
     *,
     penalty_images: Path | str = PROCEDURAL,
@@ -103,7 +103,8 @@ def train(
         data: a folder of normal images, or one in the layout of MVTec AD (see ``find_dataset``).
             Unreadable images are reported in the log and left out.
         output: the model file to write.
-        teacher: from ``load_teacher`` or ``random_teacher``, of the size in ``config``.
+        teacher: of the size in ``config``; by default the one that comes with the package, see
+            ``default_teacher``, ``load_teacher`` and ``random_teacher``.
         config: see ``TrainingConfig``.
         penalty_images: what the pretraining penalty is taken on: a folder of generic photos;
             "procedural" for images made on the way (see ``procedural_image``); "none" for a run
@@ -123,6 +124,7 @@ def train(
     output, device = Path(output), torch.device(device)
     checkpoint = checkpoint_path(output)
     check_output(output, resume)
+    teacher = teacher or default_teacher(config.size)
     if teacher.size != config.size:
         raise ValueError(f"the teacher is {teacher.size}, but the run is {config.size}")
     check_rate(false_reject_rate)

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--teacher", metavar="FILE|random",
-    help="Teacher weights, or 'random' for a stand-in with random weights.",
+    help="Teacher weights, or 'random' for a stand-in with random weights.  "
+    "[default: the teacher that comes with the package]",
 )  # fmt: skip
 @click.option(
     "--penalty-images", metavar="DIR|procedural|none", default="procedural", show_default=True,
@@ -137,11 +138,8 @@ def calibrate(
 
 
 def _teacher(name: str | None, size: Size) -> Teacher:
-    from efficientad.teacher import load_teacher, random_teacher
+    from efficientad.teacher import default_teacher, load_teacher, random_teacher
 
     if name is None:
-        raise ValueError(
-            "a teacher is needed: give a file of weights with --teacher FILE, or try things out "
-            "with --teacher random"
-        )
+        return default_teacher(size)
     return random_teacher(size) if name == "random" else load_teacher(name, size)

@@ -1,0 +1,165 @@
+"""What the teacher and the pretraining penalty are worth on real data.
+
+    python benchmarks/accuracy/teachers.py DATA... --photos DIR --results DIR
+        [--steps N...] [--seeds N] [--compare TEACHER:PENALTY...]
+
+Trains and evaluates EfficientAD-S for every combination of data set, number of steps, seed and
+comparison, and writes the table of what is there so far, as Markdown. A comparison names a teacher
+(random, default, or a file) and what the penalty is taken on (none, procedural, photos). Each run
+leaves one JSON file in the results' folder and is not done again; an interrupted training
+continues where it was. Nothing is chosen by the test images: every run is the command line's
+``train`` and ``evaluate`` with its defaults but for the steps and the precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from efficientad.evaluation import Evaluation, evaluate
+from efficientad.metrics import image_auroc
+from efficientad.teacher import Teacher, default_teacher, load_teacher, random_teacher
+from efficientad.training import TrainingConfig, train
+
+from efficientad_ext.detector import Detector
+from efficientad_ext.model_file import write_atomically
+
+COMPARISONS = ("random:procedural", "default:none", "default:procedural", "default:photos")
+SCORES = ("score", "picturable_score", "unpicturable_score")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its evaluation."""
+
+    data: str
+    teacher: str
+    penalty: str
+    steps: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of the run's files."""
+        teacher = Path(self.teacher).stem
+        return f"{self.data}-{teacher}-{self.penalty}-{self.steps}-{self.seed}"
+
+    @property
+    def row(self) -> tuple[str, str, str, int]:
+        """What the runs have in common whose spread over seeds is looked at."""
+        return self.data, Path(self.teacher).stem, self.penalty, self.steps
+
+
+def teacher_named(name: str) -> Teacher:
+    if name == "default":
+        return default_teacher("small")
+    return random_teacher("small") if name == "random" else load_teacher(name, "small")
+
+
+def all_runs(arguments: argparse.Namespace) -> Iterator[tuple[Path, Run]]:
+    """Every run with its data, all comparisons of one seed before the next seed."""
+    for seed in range(arguments.seeds):
+        for steps in arguments.steps:
+            for data in arguments.data:
+                for comparison in arguments.compare:
+                    teacher, _, penalty = comparison.rpartition(":")
+                    yield data, Run(data.name, teacher, penalty, steps, seed)
+
+
+def perform(run: Run, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    config = TrainingConfig("small", steps=run.steps, seed=run.seed, precision=arguments.precision)
+    model = arguments.results / f"{run.name}.safetensors"
+    started = time.monotonic()
+    train(
+        data,
+        model,
+        teacher_named(run.teacher),
+        config,
+        penalty_images=arguments.photos if run.penalty == "photos" else run.penalty,
+        device=arguments.device,
+        resume=True,
+    )
+    trained = time.monotonic()
+    evaluation = evaluate(Detector.load(model, arguments.device), data)
+    model.unlink()
+    return {
+        **asdict(run),
+        "teacher": Path(run.teacher).stem,
+        "precision": arguments.precision,
+        "device": device_name(arguments.device),
+        "training seconds": trained - started,
+        "evaluation seconds": time.monotonic() - trained,
+        "image_auroc": {name: auroc(evaluation, name) for name in SCORES},
+        "figures": evaluation.figures.values,
+    }
+
+
+def auroc(evaluation: Evaluation, score: str) -> float:
+    """The image AU-ROC of one of an image's three scores."""
+    return image_auroc(
+        [getattr(one, score) for one in evaluation.scored],
+        [one.image.anomalous for one in evaluation.scored],
+    )
+
+
+def device_name(device: str) -> str:
+    if device == "cpu":
+        return f"CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    return torch.cuda.get_device_name(device)
+
+
+def table(results: Iterable[dict[str, Any]]) -> str:
+    """Mean and spread (lowest to highest) of the AU-ROC over the seeds, in percent."""
+    rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for result in results:
+        fields = {name: result[name] for name in ("data", "teacher", "penalty", "steps", "seed")}
+        rows.setdefault(Run(**fields).row, []).append(result)
+    lines = [
+        "| data | teacher | penalty | steps | seeds | image AU-ROC | EfficientAD alone | "
+        "PUAD's score alone | pixel AU-ROC |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row, runs in sorted(rows.items()):
+        figures = [spread([one["image_auroc"][name] for one in runs]) for name in SCORES]
+        figures.append(spread([one["figures"]["pixel_auroc"] for one in runs]))
+        lines.append(f"| {' | '.join(map(str, [*row, len(runs), *figures]))} |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    lowest, highest = 100 * min(values), 100 * max(values)
+    return f"{100 * statistics.fmean(values):.1f} ({lowest:.1f} to {highest:.1f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", type=Path, nargs="+", help="folders in the layout of MVTec AD")
+    parser.add_argument("--photos", type=Path, help="folder for the comparisons with photos")
+    parser.add_argument("--results", type=Path, required=True, help="folder, made if need be")
+    parser.add_argument("--steps", type=int, nargs="+", default=[70_000])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--compare", nargs="+", default=COMPARISONS, metavar="TEACHER:PENALTY")
+    parser.add_argument("--precision", default="bfloat16", choices=["float32", "bfloat16"])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    if arguments.photos is None and any(":photos" in one for one in arguments.compare):
+        parser.error("a comparison with photos needs --photos DIR")
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    for data, run in all_runs(arguments):
+        file = arguments.results / f"{run.name}.json"
+        if not file.exists():
+            result = perform(run, data, arguments)
+            write_atomically(file, (json.dumps(result, indent=2) + "\n").encode())
+        print(file.name, json.loads(file.read_text())["image_auroc"], flush=True)
+    print(table(json.loads(file.read_text()) for file in arguments.results.glob("*.json")))
+
+
+if __name__ == "__main__":
+    main()
