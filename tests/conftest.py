@@ -38,6 +38,7 @@ from efficientad_ext.architecture import (
 )
 from efficientad_ext.model_file import Model, model_layers
 from efficientad_ext.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
+from efficientad_ext.reference.segment_convolution import in_panels
 
 FLOATING_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -57,16 +58,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if _C.cuda is not None and torch.cuda.is_available():
             names.append("cuda")
         if "engine_type" in metafunc.fixturenames:
-            # Tensor cores do not multiply float64. Those of 8.6 have the least shared memory.
             types = [
                 pytest.param(name, dtype, id=f"{name}-{dtype}")
-                for name in (*names, "emulation_86")
-                for dtype in FLOATING_TYPES
-                if name in _C.cpu_instruction_sets or dtype != torch.float64
+                for name in (*names, "emulation_86", "emulated_amx")
+                for dtype in _engine_types(name)
             ]
             metafunc.parametrize(("backend", "engine_type"), types, indirect=["backend"])
         else:
             metafunc.parametrize("backend", names, indirect=True)
+
+
+def _engine_types(backend: str) -> tuple[torch.dtype, ...]:
+    if backend == "emulated_amx":
+        return torch.float16, torch.bfloat16
+    if backend in _C.cpu_instruction_sets:
+        return FLOATING_TYPES
+    # Tensor cores do not multiply float64. Those of 8.6 have the least shared memory.
+    return torch.float32, torch.float16, torch.bfloat16
 
 
 @pytest.fixture
@@ -81,9 +89,9 @@ def backend(
     if name == "cuda":
         yield torch.device("cuda")
         return
-    emulated = name.startswith("emulation")
-    kernels = _emulation if emulated else _C.cpu_instruction_sets[name]
-    if emulated:
+    on_cpu = {"emulated_amx": _emulation.amx, **_C.cpu_instruction_sets}
+    kernels = on_cpu.get(name, _emulation)
+    if kernels is _emulation:
         _emulation.set_seed(torch.seed() % 2**63)
         _emulation.set_compute_capability(86 if name == "emulation_86" else 90)
     chosen = _registry.Backend(kernels, lambda _device: torch.get_num_threads())
@@ -136,6 +144,11 @@ class Convolutions:
         """The type whose tolerance stored feature maps have: float16 is as exact as tf32."""
         return torch.float16 if self.multiplies_tf32 else self.dtype
 
+    def packed(self, rows: Tensor) -> Tensor:
+        """Weights (output channels, K) in the order in which the backend reads them."""
+        kernels = self.having("segment_convolution").kernels
+        return in_panels(rows, kernels.weight_layout(str(self.dtype).removeprefix("torch.")))
+
     def run(self, name: str, *arguments: Any) -> None:
         """Run a kernel; skips the test where the backend does not have it."""
         self.having(name).run(name, self.device, *arguments)
@@ -149,10 +162,8 @@ def convolutions(
     request: pytest.FixtureRequest,
 ) -> Convolutions:
     """Each backend's convolutions in each element type that they know."""
-    on_tensor_cores = request.node.callspec.params["backend"] not in _C.cpu_instruction_sets
-    return Convolutions(
-        kernels, backend, engine_type, on_tensor_cores and engine_type == torch.float32
-    )
+    on_a_gpu = request.node.callspec.params["backend"] not in _C.cpu_instruction_sets
+    return Convolutions(kernels, backend, engine_type, on_a_gpu and engine_type == torch.float32)
 
 
 @pytest.fixture(params=FLOATING_TYPES, ids=str)

@@ -46,7 +46,8 @@ def run(convolutions, image, weight, bias, pooled):
         if image.dtype == torch.uint8
         else convolutions.accumulator(image)
     )
-    packed = pack_weight(weight)
+    rows = pack_weight(weight)
+    packed = convolutions.packed(rows.flatten(1)).view_as(rows)
     convolutions.run(
         "image_convolution", stored.to(convolutions.device), packed, bias, pooled, output
     )

@@ -140,7 +140,7 @@ def run(convolutions, case, segments, bias):
     convolutions.run(
         "segment_convolution",
         [python_segment(segment) for segment in segments],
-        pack_weights([segment.weight for segment in segments]),
+        convolutions.packed(pack_weights([segment.weight for segment in segments])),
         bias,
         case.size,
         case.outputs if case.second_group is None else case.second_group,
@@ -177,8 +177,10 @@ def test_matches_reference(convolutions, case, assert_matches):
         assert_matches(actual, expected, convolutions.summed, factor=8)
     else:
         # One rounding of the result. Where a resampled input is rounded, too, its errors are as
-        # small and independent, so that their sum is smaller.
-        assert_matches(actual, expected, convolutions.stored)
+        # small and independent, so that their sum is smaller. Float32 shows the roundings of the
+        # sum itself: up to 1,024 products one after the other, 2^-25 of the sum so far each.
+        factor = 2 if convolutions.stored == torch.float32 else 1
+        assert_matches(actual, expected, convolutions.stored, factor)
 
 
 @pytest.mark.parametrize("epilogue", ["store", "squared_difference"])

@@ -1,4 +1,5 @@
-// efficientad_ext._emulation: the CUDA kernels run by an emulated GPU, for tests without one.
+// efficientad_ext._emulation: kernels on emulated hardware, for tests without it: the CUDA kernels on a
+// GPU, and in `amx` the CPU's convolutions on AMX.
 
 #include <pybind11/pybind11.h>
 
@@ -9,6 +10,7 @@
 #include "bindings/backend_module.h"
 #include "bindings/plan_module.h"
 #include "cuda/backend.h"
+#include "emulation/amx_backend.h"
 #include "emulation/launch.h"
 #include "emulation/self_test/self_test.h"
 
@@ -21,6 +23,11 @@ PYBIND11_MODULE(_emulation, module) {
   bindings::bind_backend(module, target);
   bindings::bind_plan_classes(module);
   bindings::bind_plan(module, target);
+  py::module_ amx = module.def_submodule("amx");
+  const bindings::Target on_tiles{&emulation::amx_backend(), bindings::Device::cpu,
+                                  bindings::host_execution, nullptr};
+  bindings::bind_backend(amx, on_tiles);
+  bindings::bind_plan(amx, on_tiles);
   module.def(
       "set_seed", [](std::uint64_t seed) { emulation::set_seed(seed); },
       "Choose the order in which blocks and threads run.");

@@ -75,7 +75,7 @@ const float* statistic(py::handle object, std::int64_t channels) {
 
 using Colour = std::array<double, 3>;
 
-py::tuple pack_weights(const Parameters& teacher, const Parameters& student,
+py::tuple pack_weights(const Backend& backend, const Parameters& teacher, const Parameters& student,
                        const Parameters& autoencoder, py::handle teacher_mean,
                        py::handle teacher_deviation, const Colour& image_mean,
                        const Colour& image_deviation, const std::string& type, bool tf32) {
@@ -88,10 +88,11 @@ py::tuple pack_weights(const Parameters& teacher, const Parameters& student,
     model.normalisation.mean[channel] = image_mean[channel];
     model.normalisation.deviation[channel] = image_deviation[channel];
   }
+  const engine::Precision precision{type_named(type), tf32};
   engine::PackedWeights packed;
   {
     py::gil_scoped_release release;
-    packed = engine::pack(model, {type_named(type), tf32});
+    packed = engine::pack(model, precision, backend.weight_layout(precision.type));
   }
   return py::make_tuple(std::move(packed.weights),
                         py::bytearray(packed.memory.data(), packed.memory.size()));
@@ -189,7 +190,19 @@ void bind_plan_classes(py::module_& module) {
 }
 
 void bind_plan(py::module_& module, const Target& target) {
-  module.def("pack_weights", &pack_weights);
+  module.def("pack_weights",
+             [target](const Parameters& teacher, const Parameters& student,
+                      const Parameters& autoencoder, py::handle teacher_mean,
+                      py::handle teacher_deviation, const Colour& image_mean,
+                      const Colour& image_deviation, const std::string& type, bool tf32) {
+               return pack_weights(*target.backend, teacher, student, autoencoder, teacher_mean,
+                                   teacher_deviation, image_mean, image_deviation, type, tf32);
+             });
+  // (panel, interleave) of a WeightLayout.
+  module.def("weight_layout", [target](const std::string& type) {
+    const WeightLayout layout = target.backend->weight_layout(type_named(type));
+    return std::pair(layout.panel, layout.interleave);
+  });
   module.def("plan", [target](const Weights& weights, std::int64_t batch, std::int64_t height,
                               std::int64_t width, const std::string& image_type, bool features) {
     const engine::Request request{batch, height, width, type_named(image_type), features};

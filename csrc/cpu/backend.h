@@ -11,7 +11,7 @@ struct InstructionSet {
   const Backend* backend;
 };
 
-inline constexpr int kMaximumInstructionSets = 3;
+inline constexpr int kMaximumInstructionSets = 6;
 
 // Ascending in speed; the last supported one is the best. `portable` always comes first.
 struct InstructionSets {

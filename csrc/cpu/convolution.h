@@ -1,7 +1,21 @@
-// Convolutions as dot products of gathered inputs, tile by tile, and what is done with the sums.
+// Convolutions, tile by tile and group by group of output channels, and what is done with the sums.
+//
+// What the pixels of an output row read lies at even distances in memory: in the input itself, or,
+// where that is padded, resampled or of a type that is not multiplied, in a strip of it that is
+// made ready for a few rows at a time. A class of sources says which; it has
+//   Reduction reduction() const
+//     from where an output pixel begins
+//   std::int64_t pixel_pitch() const, row_pitch() const, group_pitch() const
+//     numbers to the next output pixel, the next output row, and what the second group reads
+//   std::int64_t strip_length(rows) const
+//     numbers of a strip for so many output rows; 0 where none is needed
+//   const Input* prepare(image, row, rows, strip) const
+//     where the first pixel of the first of these output rows begins
 #pragma once
 
-#include "cpu/dot_products.h"
+#include "cpu/buffer.h"
+#include "cpu/multiply.h"
+#include "cpu/parallel.h"
 #include "cpu/relu.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
@@ -10,58 +24,133 @@ struct ConvolutionGrid {
   std::int64_t batch, height, width;  // of the convolution's output
   std::int64_t output_channels;
   std::int64_t second_group;  // the first output channel that reads the second group's inputs
-  std::int64_t length;        // of a row of weights
+  std::int64_t length;        // of the whole reduction
   bool pooled;                // an odd last row or column is not needed
 };
 
-// Sums of consecutive pixels of one output row; two rows where they are pooled.
+// Sums of consecutive pixels of one output row, or of two where they are pooled, and of a group of
+// output channels: [rows][columns][kGroup].
 struct ConvolutionTile {
   std::int64_t image, row, column;  // of the first pixel
   std::int64_t columns;             // even where they are pooled
+  std::int64_t first_output;
 };
 
-inline constexpr std::int64_t kConvolutionTilePixels = 32;
+// Output rows for which a group's weights are read: they and their input share the second-level
+// cache.
+inline constexpr std::int64_t kBlockRows = 4;
 
-// Calls gather(image, row, column, group, numbers), which writes the `length` numbers that an
-// output pixel of a group reads, for all pixels of a tile, and then finish(tile, sums) with sums +
-// bias, [rows][columns][output_channels]. Tiles are shared between threads by rows.
-template <class Number, class Gather, class Finish>
-inline Status convolve(const ConvolutionGrid& grid, const Number* weight, const Number* bias,
-                       const Execution& execution, const Gather& gather, const Finish& finish) {
-  const std::int64_t rows = grid.pooled ? 2 : 1;
-  const std::int64_t tile_columns = kConvolutionTilePixels / rows;
-  const std::int64_t row_count = grid.height / rows, width = grid.width / rows * rows;
-  const std::int64_t outputs = grid.output_channels;
-  const auto work = [&](int, std::int64_t begin, std::int64_t end) {
-    Buffer<Number> numbers(kConvolutionTilePixels * grid.length);
-    Buffer<Number> sums(kConvolutionTilePixels * outputs);
-    if (numbers.data() == nullptr || sums.data() == nullptr) return kOutOfMemory;
-    const auto sum_group = [&](const ConvolutionTile& tile, int group, std::int64_t first,
-                               std::int64_t last) {
-      Number* destination = numbers.data();
-      for (std::int64_t row = 0; row < rows; ++row) {
-        for (std::int64_t column = 0; column < tile.columns; ++column) {
-          gather(tile.image, tile.row + row, tile.column + column, group, destination);
-          destination += grid.length;
+template <class Scalar, class Source, class Finish>
+class ConvolutionBlocks {
+ public:
+  using Number = Accumulator<Scalar>;
+  using Input = typename Multiplier<Scalar>::Input;
+  static constexpr int kMaximumSources = 2;
+  static constexpr std::int64_t kColumns = kTileColumns<Scalar>;
+
+  ConvolutionBlocks(const ConvolutionGrid& grid, const Source* const* sources, int source_count,
+                    const Scalar* weight, const Number* bias, const Finish& finish)
+      : grid_(grid),
+        sources_(sources),
+        source_count_(source_count),
+        weight_(weight),
+        bias_(bias),
+        finish_(finish),
+        rows_(grid.pooled ? 2 : 1),
+        sums_(rows_ * kColumns * kGroup) {}
+
+  bool reserve() {
+    bool done = sums_.data() != nullptr;
+    for (int i = 0; i < source_count_; ++i) {
+      const std::int64_t length = sources_[i]->strip_length(kBlockRows);
+      done = done && (length == 0 || strips_[i].reserve(length));
+    }
+    return done;
+  }
+
+  // Output rows [row, row + rows) of an image; of pooled ones, an even number.
+  void run(std::int64_t image, std::int64_t row, std::int64_t rows) {
+    const Input* inputs[kMaximumSources] = {};
+    for (int i = 0; i < source_count_; ++i) {
+      inputs[i] = sources_[i]->prepare(image, row, rows, strips_[i].data());
+    }
+    const std::int64_t width = grid_.width / rows_ * rows_;
+    for (std::int64_t output = 0; output < grid_.output_channels; output += kGroup) {
+      for (std::int64_t below = 0; below < rows; below += rows_) {
+        for (std::int64_t column = 0; column < width; column += kColumns) {
+          const std::int64_t left = width - column;
+          const ConvolutionTile tile{image, row + below, column,
+                                     left < kColumns ? left : kColumns, output};
+          sum(tile, below, inputs);
+          finish_(tile, sums_.data());
         }
       }
-      dot_products(numbers.data(), rows * tile.columns, weight + first * grid.length, bias + first,
-                   last - first, grid.length, sums.data() + first, outputs);
-    };
-    for (std::int64_t index = begin; index < end; ++index) {
-      for (std::int64_t column = 0; column < width; column += tile_columns) {
-        const std::int64_t left = width - column;
-        const ConvolutionTile tile{index / row_count, index % row_count * rows, column,
-                                   left < tile_columns ? left : tile_columns};
-        sum_group(tile, 0, 0, grid.second_group);
-        if (grid.second_group < outputs) sum_group(tile, 1, grid.second_group, outputs);
-        finish(tile, sums.data());
+    }
+  }
+
+ private:
+  void sum(const ConvolutionTile& tile, std::int64_t below, const Input* const* inputs) {
+    for (std::int64_t row = 0; row < rows_; ++row) {
+      Number* sums = sums_.data() + row * tile.columns * kGroup;
+      for (std::int64_t column = 0; column < tile.columns; ++column) {
+        for (int channel = 0; channel < kGroup; channel += kLanes<Number>) {
+          store(sums + column * kGroup + channel, load(bias_ + tile.first_output + channel));
+        }
       }
+      const std::int64_t panel_pitch = grid_.length * kPanel;
+      const Scalar* weight = weight_ + tile.first_output / kPanel * panel_pitch;
+      for (int i = 0; i < source_count_; ++i) {
+        const Source& source = *sources_[i];
+        const std::int64_t group =
+            tile.first_output < grid_.second_group ? 0 : source.group_pitch();
+        const Input* input = inputs[i] + (below + row) * source.row_pitch() +
+                             tile.column * source.pixel_pitch() + group;
+        const Reduction reduction = source.reduction();
+        multiply_add_row<Scalar>(tile.columns, {input, source.pixel_pitch(), weight, panel_pitch},
+                                 reduction, sums);
+        weight += reduction.count * reduction.length * kPanel;
+      }
+    }
+  }
+
+  const ConvolutionGrid& grid_;
+  const Source* const* sources_;
+  const int source_count_;
+  const Scalar* weight_;
+  const Number* bias_;
+  const Finish& finish_;
+  const std::int64_t rows_;  // of a tile
+  Buffer<Number> sums_;
+  Buffer<Input> strips_[kMaximumSources];
+};
+
+// Calls finish(tile, sums) with sums + bias for all tiles. Weights are in kWeightLayout<Scalar>.
+// Rows are shared between threads.
+template <class Scalar, class Source, class Finish>
+inline Status convolve(const ConvolutionGrid& grid, const Source* const* sources, int source_count,
+                       const void* weight, const void* bias, const Execution& execution,
+                       const Finish& finish) {
+  using Number = Accumulator<Scalar>;
+  const std::int64_t tile_rows = grid.pooled ? 2 : 1;
+  const std::int64_t tiles_along = grid.height / tile_rows;
+  const auto work = [&](int, std::int64_t begin, std::int64_t end) {
+    ConvolutionBlocks<Scalar, Source, Finish> blocks(grid, sources, source_count,
+                                                     static_cast<const Scalar*>(weight),
+                                                     static_cast<const Number*>(bias), finish);
+    if (!blocks.reserve()) return kOutOfMemory;
+    while (begin < end) {
+      const std::int64_t first = begin % tiles_along;
+      std::int64_t count = kBlockRows / tile_rows;
+      if (count > tiles_along - first) count = tiles_along - first;
+      if (count > end - begin) count = end - begin;
+      blocks.run(begin / tiles_along, first * tile_rows, count * tile_rows);
+      begin += count;
     }
     return kOk;
   };
-  const std::int64_t products = grid.batch * grid.height * grid.width * outputs * grid.length;
-  return parallel_ranges_with_status(useful_threads(execution, products), grid.batch * row_count,
+  const std::int64_t products =
+      grid.batch * grid.height * grid.width * grid.output_channels * grid.length;
+  return parallel_ranges_with_status(useful_threads(execution, products), grid.batch * tiles_along,
                                      work);
 }
 
@@ -72,11 +161,14 @@ inline void store_tile(const ConvolutionGrid& grid, const ConvolutionTile& tile,
                        const Accumulator<Scalar>* sums, bool rectified, Scalar* output) {
   using Number = Accumulator<Scalar>;
   const std::int64_t pixel = (tile.image * grid.height + tile.row) * grid.width + tile.column;
-  Scalar* destination = output + pixel * grid.output_channels;
-  const std::int64_t count = tile.columns * grid.output_channels;
-  for (std::int64_t index = 0; index < count; index += kLanes<Number>) {
-    const Vector<Number> value = load(sums + index);
-    store(destination + index, rectified ? relu(value) : value);
+  Scalar* destination = output + pixel * grid.output_channels + tile.first_output;
+  for (std::int64_t column = 0; column < tile.columns; ++column) {
+    for (int channel = 0; channel < kGroup; channel += kLanes<Number>) {
+      const Vector<Number> value = load(sums + channel);
+      store(destination + channel, rectified ? relu(value) : value);
+    }
+    sums += kGroup;
+    destination += grid.output_channels;
   }
 }
 
@@ -84,20 +176,20 @@ template <class Scalar>
 inline void pool_tile(const ConvolutionGrid& grid, const ConvolutionTile& tile,
                       const Accumulator<Scalar>* sums, Scalar* output) {
   using Number = Accumulator<Scalar>;
-  const std::int64_t channels = grid.output_channels, row_length = tile.columns * channels;
+  const std::int64_t row_length = tile.columns * kGroup;
   const std::int64_t row = tile.image * (grid.height / 2) + tile.row / 2;
   const std::int64_t pixel = row * (grid.width / 2) + tile.column / 2;
-  Scalar* destination = output + pixel * channels;
+  Scalar* destination = output + pixel * grid.output_channels + tile.first_output;
   for (std::int64_t column = 0; column < tile.columns; column += 2) {
-    const Number* corner = sums + column * channels;
-    for (std::int64_t channel = 0; channel < channels; channel += kLanes<Number>) {
-      const Number* at = corner + channel;
+    for (int channel = 0; channel < kGroup; channel += kLanes<Number>) {
+      const Number* at = sums + channel;
       const Vector<Number> sum =
-          (relu(load(at)) + relu(load(at + channels))) +
-          (relu(load(at + row_length)) + relu(load(at + row_length + channels)));
+          (relu(load(at)) + relu(load(at + kGroup))) +
+          (relu(load(at + row_length)) + relu(load(at + row_length + kGroup)));
       store(destination + channel, sum * Number{0.25});
     }
-    destination += channels;
+    sums += 2 * kGroup;
+    destination += grid.output_channels;
   }
 }
 

@@ -23,6 +23,7 @@ const Backend& backend() {
       linear,
       window_means,
       [](const WindowMeans&) { return std::size_t{0}; },
+      weight_layout,
   };
   return kernels;
 }

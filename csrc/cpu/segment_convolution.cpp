@@ -1,5 +1,7 @@
 #include "efficientad/segment_convolution.h"
 
+#include <type_traits>
+
 #include "cpu/bilinear.h"
 #include "cpu/convolution.h"
 #include "cpu/kernels.h"
@@ -8,100 +10,140 @@
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {
 
-// What the taps of one segment see.
+// The pixels that one segment's taps see.
 template <class Scalar>
-class SegmentReader {
+class SegmentSource {
  public:
   using Number = Accumulator<Scalar>;
+  using Input = typename Multiplier<Scalar>::Input;
 
-  explicit SegmentReader(const Segment& segment)
+  SegmentSource(const SegmentConvolution& problem, const Segment& segment)
       : segment_(segment),
+        width_((problem.width - 1) * segment.stride + segment.kernel),
+        channels_(segment.channels * (problem.second_group < problem.output_channels ? 2 : 1)),
+        in_place_(std::is_same_v<Scalar, Input> && !segment.resampled && segment.padding == 0 &&
+                  width_ <= segment.width &&
+                  (problem.height - 1) * segment.stride + segment.kernel <= segment.height),
         rows_(segment.rows, segment.input_height, segment.resampled ? segment.height : 1),
-        columns_(segment.columns, segment.input_width, segment.resampled ? segment.width : 1) {}
-
-  bool has_memory() const { return rows_.has_memory() && columns_.has_memory(); }
-
-  std::int64_t length() const { return segment_.channels * segment_.kernel * segment_.kernel; }
-
-  // Writes length() numbers, in the order of a row of weights: what output (y, x) of one group
-  // reads.
-  void read(std::int64_t image, int group, std::int64_t y, std::int64_t x, Number* numbers) const {
-    const std::int64_t first = segment_.first_channel + group * segment_.channels;
-    const std::int64_t top = y * segment_.stride - segment_.padding;
-    const std::int64_t left = x * segment_.stride - segment_.padding;
-    for (std::int64_t block = 0; block < segment_.channels; block += kBlockChannels) {
-      for (int s = 0; s < segment_.kernel; ++s) {
-        for (int r = 0; r < segment_.kernel; ++r) {
-          read_tap(image, top + r, left + s, first + block, numbers);
-          numbers += kBlockChannels;
+        columns_(segment.columns, segment.input_width, segment.resampled ? segment.width : 1),
+        offsets_(taps() * segment.channels / kBlockChannels) {
+    if (!has_memory()) return;
+    // In the order of the weights: blocks of channels, columns, rows.
+    std::int64_t* offset = offsets_.data();
+    for (std::int64_t block = 0; block < segment.channels; block += kBlockChannels) {
+      for (int s = 0; s < segment.kernel; ++s) {
+        for (int r = 0; r < segment.kernel; ++r) {
+          *offset++ = r * line() + s * pixel() + block;
         }
       }
     }
+  }
+
+  bool has_memory() const {
+    return rows_.has_memory() && columns_.has_memory() && offsets_.data() != nullptr;
+  }
+
+  Reduction reduction() const {
+    return {offsets_.data(), taps() * segment_.channels / kBlockChannels, kBlockChannels};
+  }
+  std::int64_t pixel_pitch() const { return segment_.stride * pixel(); }
+  std::int64_t row_pitch() const { return segment_.stride * line(); }
+  std::int64_t group_pitch() const { return segment_.channels; }
+
+  std::int64_t strip_length(std::int64_t rows) const {
+    return in_place_ ? 0 : ((rows - 1) * segment_.stride + segment_.kernel) * line();
+  }
+
+  const Input* prepare(std::int64_t image, std::int64_t row, std::int64_t rows,
+                       Input* strip) const {
+    const std::int64_t top = row * segment_.stride - segment_.padding;
+    if constexpr (std::is_same_v<Scalar, Input>) {
+      if (in_place_) return stored(image, top, 0);
+    }
+    const std::int64_t count = (rows - 1) * segment_.stride + segment_.kernel;
+    for (std::int64_t index = 0; index < count; ++index) {
+      for (std::int64_t column = 0; column < width_; ++column) {
+        read(image, top + index, column - segment_.padding,
+             strip + index * line() + column * pixel());
+      }
+    }
+    return strip;
   }
 
  private:
   static constexpr std::int64_t kBlockChannels =
       kBlockBytes / static_cast<std::int64_t>(sizeof(Scalar));
 
-  const Scalar* pixel(std::int64_t image, std::int64_t row, std::int64_t column) const {
+  std::int64_t taps() const { return segment_.kernel * segment_.kernel; }
+  // Numbers from one pixel, and one row, to the next: of the input, or of a strip.
+  std::int64_t pixel() const { return in_place_ ? segment_.pixel_channels : channels_; }
+  std::int64_t line() const { return (in_place_ ? segment_.input_width : width_) * pixel(); }
+
+  // The channels that are read, of a pixel as it is stored.
+  const Scalar* stored(std::int64_t image, std::int64_t row, std::int64_t column) const {
     const std::int64_t index =
         (image * segment_.input_height + row) * segment_.input_width + column;
-    return static_cast<const Scalar*>(segment_.input) + index * segment_.pixel_channels;
+    return static_cast<const Scalar*>(segment_.input) + index * segment_.pixel_channels +
+           segment_.first_channel;
   }
 
-  void read_tap(std::int64_t image, std::int64_t row, std::int64_t column, std::int64_t channel,
-                Number* numbers) const {
+  // A pixel as the taps see it.
+  void read(std::int64_t image, std::int64_t row, std::int64_t column, Input* to) const {
     if (row < 0 || row >= segment_.height || column < 0 || column >= segment_.width) {
-      for (std::int64_t index = 0; index < kBlockChannels; ++index) numbers[index] = 0;
+      std::memset(to, 0, static_cast<std::size_t>(channels_) * sizeof(Input));
       return;
     }
     if (!segment_.resampled) {
-      const Scalar* source = pixel(image, row, column) + channel;
-      for (std::int64_t index = 0; index < kBlockChannels; index += kLanes<Number>) {
-        store(numbers + index, load(source + index));
+      const Scalar* from = stored(image, row, column);
+      for (std::int64_t index = 0; index < channels_; index += kLanes<Number>) {
+        store(to + index, load(from + index));
       }
       return;
     }
     const std::int64_t top = rows_.lower()[row], bottom = rows_.upper()[row];
     const std::int64_t left = columns_.lower()[column], right = columns_.upper()[column];
     const Number down = rows_.fraction()[row], across = columns_.fraction()[column];
-    const Scalar* top_left = pixel(image, top, left) + channel;
-    const Scalar* top_right = pixel(image, top, right) + channel;
-    const Scalar* bottom_left = pixel(image, bottom, left) + channel;
-    const Scalar* bottom_right = pixel(image, bottom, right) + channel;
-    for (std::int64_t index = 0; index < kBlockChannels; index += kLanes<Number>) {
-      const auto blend = [&](const Scalar* from, const Scalar* to) {
+    const Scalar* top_left = stored(image, top, left);
+    const Scalar* top_right = stored(image, top, right);
+    const Scalar* bottom_left = stored(image, bottom, left);
+    const Scalar* bottom_right = stored(image, bottom, right);
+    for (std::int64_t index = 0; index < channels_; index += kLanes<Number>) {
+      const auto blend = [&](const Scalar* from, const Scalar* towards) {
         const Vector<Number> value = load(from + index);
-        return value + across * (load(to + index) - value);
+        return value + across * (load(towards + index) - value);
       };
       const Vector<Number> above = blend(top_left, top_right);
       const Vector<Number> below = blend(bottom_left, bottom_right);
-      store(numbers + index, above + down * (below - above));
+      store(to + index, above + down * (below - above));
     }
   }
 
   const Segment& segment_;
+  const std::int64_t width_;     // of what a row of outputs reads
+  const std::int64_t channels_;  // that are read, of both groups
+  const bool in_place_;
   const AxisTable<Number> rows_, columns_;
+  Buffer<std::int64_t> offsets_;
 };
 
-// Planes [output_channels / kPlaneChannels][batch][height][width], whose sum is the mean of
-// squares.
+// One of the planes [output_channels / kPlaneChannels][batch][height][width], whose sum is the mean
+// of squares.
 template <class Number>
 void square_tile(const ConvolutionGrid& grid, const ConvolutionTile& tile, const Number* sums,
                  Number* output) {
+  static_assert(kGroup == kPlaneChannels);
   const Number scale = Number{1} / static_cast<Number>(grid.output_channels);
-  const std::int64_t plane_pixels = grid.batch * grid.height * grid.width;
-  Number* map = output + (tile.image * grid.height + tile.row) * grid.width + tile.column;
+  const std::int64_t plane = tile.first_output / kPlaneChannels;
+  const std::int64_t row = (plane * grid.batch + tile.image) * grid.height + tile.row;
+  Number* map = output + row * grid.width + tile.column;
   for (std::int64_t column = 0; column < tile.columns; ++column) {
-    for (std::int64_t plane = 0; plane < grid.output_channels / kPlaneChannels; ++plane) {
-      Vector<Number> squares = {};
-      for (std::int64_t index = 0; index < kPlaneChannels; index += kLanes<Number>) {
-        const Vector<Number> value = load(sums + index);
-        squares += value * value;
-      }
-      map[plane * plane_pixels + column] = scale * sum_of_lanes<Number>(squares);
-      sums += kPlaneChannels;
+    Vector<Number> squares = {};
+    for (std::int64_t index = 0; index < kGroup; index += kLanes<Number>) {
+      const Vector<Number> value = load(sums + index);
+      squares += value * value;
     }
+    map[column] = scale * sum_of_lanes<Number>(squares);
+    sums += kGroup;
   }
 }
 
@@ -116,15 +158,9 @@ Status run(const SegmentConvolution& problem, const Execution& execution) {
                              problem.second_group,
                              reduction_length(problem),
                              epilogue == Epilogue::relu_pool};
-  const SegmentReader<Scalar> first(problem.segments[0]);
-  const SegmentReader<Scalar> second(problem.segments[problem.segment_count - 1]);
-  const Widened<Scalar> weight(problem.weight, grid.output_channels * grid.length, execution);
-  if (!first.has_memory() || !second.has_memory() || weight.data() == nullptr) return kOutOfMemory;
-  const auto gather = [&](std::int64_t image, std::int64_t y, std::int64_t x, int group,
-                          Number* numbers) {
-    first.read(image, group, y, x, numbers);
-    if (problem.segment_count == 2) second.read(image, group, y, x, numbers + first.length());
-  };
+  const SegmentSource<Scalar> first(problem, problem.segments[0]);
+  const SegmentSource<Scalar> second(problem, problem.segments[problem.segment_count - 1]);
+  if (!first.has_memory() || !second.has_memory()) return kOutOfMemory;
   const auto finish = [&](const ConvolutionTile& tile, const Number* sums) {
     if (epilogue == Epilogue::squared_difference) {
       square_tile(grid, tile, sums, static_cast<Number*>(problem.output));
@@ -135,8 +171,9 @@ Status run(const SegmentConvolution& problem, const Execution& execution) {
                  static_cast<Scalar*>(problem.output));
     }
   };
-  return convolve(grid, weight.data(), static_cast<const Number*>(problem.bias), execution, gather,
-                  finish);
+  const SegmentSource<Scalar>* const sources[] = {&first, &second};
+  return convolve<Scalar>(grid, sources, problem.segment_count, problem.weight, problem.bias,
+                          execution, finish);
 }
 
 }  // namespace
@@ -144,6 +181,15 @@ Status run(const SegmentConvolution& problem, const Execution& execution) {
 Status segment_convolution(const SegmentConvolution& problem, const Execution& execution) {
   return for_floating_type(problem.type,
                            [&](auto scalar) { return run<decltype(scalar)>(problem, execution); });
+}
+
+WeightLayout weight_layout(ScalarType type) {
+  WeightLayout layout{};
+  for_floating_type(type, [&](auto scalar) {
+    layout = kWeightLayout<decltype(scalar)>;
+    return kOk;
+  });
+  return layout;
 }
 
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

@@ -23,6 +23,7 @@ const Backend& backend() {
       linear,
       window_means,
       window_means_workspace,
+      [](ScalarType) { return WeightLayout{1, 1}; },
   };
   return kernels;
 }

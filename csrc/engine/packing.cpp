@@ -106,6 +106,23 @@ std::vector<double> in_blocks(const std::vector<Filters>& segments, std::int64_t
   return values;
 }
 
+std::vector<double> in_layout(const std::vector<double>& rows, std::int64_t outputs,
+                              const WeightLayout& layout) {
+  const std::int64_t length = static_cast<std::int64_t>(rows.size()) / outputs;
+  std::vector<double> values;
+  values.reserve(rows.size());
+  for (std::int64_t panel = 0; panel < outputs; panel += layout.panel) {
+    for (std::int64_t first = 0; first < length; first += layout.interleave) {
+      for (std::int64_t output = panel; output < panel + layout.panel; ++output) {
+        for (std::int64_t k = first; k < first + layout.interleave; ++k) {
+          values.push_back(rows[static_cast<std::size_t>(output * length + k)]);
+        }
+      }
+    }
+  }
+  return values;
+}
+
 std::int64_t Packer::append(const std::vector<double>& values, const Precision& precision,
                             const std::string& layer) {
   const std::int64_t element = bytes_of(precision.type);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "efficientad/scalar.h"
+#include "efficientad/weight_layout.h"
 #include "engine/arena.h"
 #include "engine/filters.h"
 
@@ -31,6 +32,10 @@ std::vector<double> rows_first(const Filters& filters);
 // [output][K], K over segments, blocks of input channels, tap columns, tap rows, channels of the
 // block: see SegmentConvolution.
 std::vector<double> in_blocks(const std::vector<Filters>& segments, std::int64_t block);
+
+// A matrix of `outputs` rows in a backend's order.
+std::vector<double> in_layout(const std::vector<double>& rows, std::int64_t outputs,
+                              const WeightLayout& layout);
 
 // Arrays one after the other, each aligned; the gaps are zero.
 class Packer {

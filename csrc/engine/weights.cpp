@@ -88,9 +88,10 @@ Filters over_planes(const Filters& filters) {
 
 class Fusion {
  public:
-  Fusion(const Model& model, const Precision& precision)
+  Fusion(const Model& model, const Precision& precision, const WeightLayout& layout)
       : model_(model),
         precision_(precision),
+        layout_(layout),
         sums_{accumulator_of(precision.type), false},
         weights_{} {
     weights_.precision = precision;
@@ -115,7 +116,8 @@ class Fusion {
   }
 
   Layer over_image(const Filters& filters, const std::string& name) {
-    return append(filters, rows_first(filters), filters.bias, precision_, name);
+    return append(filters, in_layout(rows_first(filters), filters.output_channels, layout_),
+                  filters.bias, precision_, name);
   }
 
   Layer over_segments(const std::vector<Filters>& segments, const std::string& name) {
@@ -125,7 +127,8 @@ class Fusion {
         bias[output] += segments[i].bias[output];
       }
     }
-    return append(segments[0], in_blocks(segments, block_channels(precision_.type)), bias,
+    const std::vector<double> rows = in_blocks(segments, block_channels(precision_.type));
+    return append(segments[0], in_layout(rows, segments[0].output_channels, layout_), bias,
                   precision_, name);
   }
 
@@ -186,6 +189,7 @@ class Fusion {
 
   const Model& model_;
   const Precision precision_;
+  const WeightLayout layout_;
   const Precision sums_;
   Weights weights_;
   Packer packer_;
@@ -193,9 +197,9 @@ class Fusion {
 
 }  // namespace
 
-PackedWeights pack(const Model& model, const Precision& precision) {
+PackedWeights pack(const Model& model, const Precision& precision, const WeightLayout& layout) {
   check(model);
-  return Fusion(model, precision).run();
+  return Fusion(model, precision, layout).run();
 }
 
 }  // namespace efficientad::engine

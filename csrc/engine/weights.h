@@ -46,7 +46,8 @@ struct PackedWeights {
 };
 
 // Folds and fuses in double precision, then rounds. Throws std::invalid_argument where the layers
-// are not those of EfficientAD, or where a weight is too large for the type.
-PackedWeights pack(const Model& model, const Precision& precision);
+// are not those of EfficientAD, or where a weight is too large for the type. Convolutions are in
+// `layout`, linear layers row by row.
+PackedWeights pack(const Model& model, const Precision& precision, const WeightLayout& layout);
 
 }  // namespace efficientad::engine

@@ -114,7 +114,7 @@ def segment_convolution(
 
 
 def pack_weights(weights: Sequence[Tensor]) -> Tensor:
-    """The segments' weights as the kernel reads them.
+    """The segments' weights in the order of the kernel's reduction.
 
     Args:
         weights: (output channels, channels, kernel, kernel) for each segment, of one type.
@@ -130,3 +130,19 @@ def pack_weights(weights: Sequence[Tensor]) -> Tensor:
         for weight in weights
     ]
     return torch.cat(rows, dim=1).contiguous()
+
+
+def in_panels(rows: Tensor, layout: tuple[int, int]) -> Tensor:
+    """A matrix of weights in a backend's order, see csrc/include/efficientad/weight_layout.h.
+
+    Args:
+        rows: (output channels, K).
+        layout: (panel, interleave).
+
+    Returns:
+        The same numbers, [output channels / panel, K / interleave, panel, interleave], in the shape
+        of ``rows``.
+    """
+    panel, interleave = layout
+    parts = rows.unflatten(0, (-1, panel)).unflatten(2, (-1, interleave))
+    return parts.permute(0, 2, 1, 3).reshape(rows.shape)

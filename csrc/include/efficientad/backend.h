@@ -13,6 +13,7 @@
 #include "efficientad/segment_convolution.h"
 #include "efficientad/squared_difference_map.h"
 #include "efficientad/upsample_bilinear.h"
+#include "efficientad/weight_layout.h"
 #include "efficientad/window_means.h"
 
 namespace efficientad {
@@ -40,6 +41,18 @@ struct Backend {
   Kernel<Linear> linear;
   Kernel<WindowMeans> window_means;
   std::size_t (*window_means_workspace)(const WindowMeans&);
+  // In which image_convolution and segment_convolution read weights of a type.
+  WeightLayout (*weight_layout)(ScalarType);
 };
+
+// The same kernels but for the convolutions and the layout of their weights.
+inline Backend with_convolutions(Backend backend, Kernel<ImageConvolution> image_convolution,
+                                 Kernel<SegmentConvolution> segment_convolution,
+                                 WeightLayout (*weight_layout)(ScalarType)) {
+  backend.image_convolution = image_convolution;
+  backend.segment_convolution = segment_convolution;
+  backend.weight_layout = weight_layout;
+  return backend;
+}
 
 }  // namespace efficientad

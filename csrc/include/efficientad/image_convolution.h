@@ -20,7 +20,8 @@ struct ImageConvolution {
                           // weights: [batch][3][height][width]
   const void* image;
   std::int64_t batch, height, width;
-  const void* weight;            // [output_channels][row][column][kImageChannels]
+  // The matrix [output_channels][row, column, kImageChannels] in the backend's WeightLayout.
+  const void* weight;
   const void* bias;              // [output_channels], Accumulator
   std::int64_t output_channels;  // a multiple of 64
   // true:  stride 1, no padding, then 2x2 average pooling (a PDN)

@@ -46,7 +46,7 @@ struct SegmentConvolution {
   ScalarType type;  // of inputs, weight and stored output: any floating type a backend knows
   int segment_count;
   Segment segments[kMaximumSegments];
-  // [output_channels][K], where K runs over segments, blocks of kBlockBytes of a pixel's channels,
+  // The matrix [output_channels][K] in the backend's WeightLayout, where K runs over segments, blocks of kBlockBytes of a pixel's channels,
   // tap columns, tap rows, and channels of the block, the last fastest. Vertical taps are
   // neighbours so that they can share a strip of the input.
   const void* weight;

@@ -1,0 +1,83 @@
+// How numbers of an element type are multiplied, and where they lie.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/simd.h"
+#include "efficientad/weight_layout.h"
+
+namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
+
+// Inputs are multiplied as `Input`, weights as they are stored.
+template <class Scalar>
+struct Multiplier {
+  static constexpr bool kOnTiles = false;
+  using Input = Accumulator<Scalar>;
+  using Factors = Vector<Input>;
+  static constexpr int kInterleave = 1;
+
+  static Factors weights(const Scalar* from) { return load(from); }
+  static Factors spread(const Input* from) { return broadcast(*from); }
+  static void add(Vector<Input>& sum, Factors input, Factors weight) { sum += input * weight; }
+};
+
+#if defined(EFFICIENTAD_TILES)
+// On tiles (cpu/tiles.h), as they are and two neighbours of the reduction at a time.
+template <class Scalar>
+struct TileMultiplier {
+  static constexpr bool kOnTiles = true;
+  using Input = Scalar;
+  static constexpr int kInterleave = 2;
+};
+template <>
+struct Multiplier<BFloat16> : TileMultiplier<BFloat16> {};
+#if EFFICIENTAD_TILES >= 2
+template <>
+struct Multiplier<Half> : TileMultiplier<Half> {};
+#endif
+#elif defined(__AVX512BF16__)
+// A lane multiplies two neighbours of the reduction and adds both products to its sum.
+template <>
+struct Multiplier<BFloat16> {
+  static constexpr bool kOnTiles = false;
+  using Input = BFloat16;
+  using Factors = __m512bh;
+  static constexpr int kInterleave = 2;
+
+  static Factors weights(const BFloat16* from) {
+    return reinterpret_cast<Factors>(_mm512_loadu_si512(from));
+  }
+  static Factors spread(const BFloat16* from) {
+    std::int32_t pair;
+    std::memcpy(&pair, from, sizeof(pair));
+    return reinterpret_cast<Factors>(_mm512_set1_epi32(pair));
+  }
+  static void add(Vector<float>& sum, Factors input, Factors weight) {
+    sum = _mm512_dpbf16_ps(sum, input, weight);
+  }
+};
+#endif
+
+// Output channels of a panel of weights, and of the groups in which sums are kept.
+inline constexpr int kPanel = 16;
+inline constexpr int kGroup = 64;
+
+template <class Scalar>
+inline constexpr WeightLayout kWeightLayout = {kPanel, Multiplier<Scalar>::kInterleave};
+
+// The reduction: `count` runs of `length` numbers, each at a distance from where a pixel begins.
+struct Reduction {
+  const std::int64_t* offsets;
+  std::int64_t count, length;
+};
+
+// What a few neighbouring pixels read, and the weights of their output channels.
+template <class Scalar>
+struct Operands {
+  const typename Multiplier<Scalar>::Input* input;
+  std::int64_t pixel_pitch;  // numbers from one pixel to the next
+  const Scalar* weight;
+  std::int64_t panel_pitch;  // numbers from one panel to the next
+};
+
+}  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

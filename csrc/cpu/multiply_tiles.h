@@ -1,0 +1,105 @@
+// The sums of convolutions on AMX: 32 pixels and two panels of output channels at a time.
+//
+//            weights of panel 0   weights of panel 1
+//   pixels 0-15     sums 0               sums 1
+//   pixels 16-31    sums 2               sums 3
+//
+// The inputs of 16 pixels are 16 rows of a tile, read where they lie; one load takes 64 bytes of the
+// reduction. A panel's weights for those are one tile, stored one row after the other.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/multiplier.h"
+#include "cpu/tiles.h"
+
+namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
+
+// Tiles by what they hold.
+inline constexpr int kInputs = 4, kWeights = 6;  // two each, behind four tiles of sums
+
+inline constexpr std::int64_t kPixelsOfTiles = 2 * kTileRows;
+
+template <bool two_rows, class Scalar>
+inline void multiply_add_tiles(const Operands<Scalar>& operands, const Reduction& reduction,
+                               float* sums) {
+  constexpr std::int64_t kSumPitch = kGroup * sizeof(float);
+  constexpr std::int64_t kPanelRow = kPanel * 2 * sizeof(Scalar);
+  const std::int64_t pitch = operands.pixel_pitch * static_cast<std::int64_t>(sizeof(Scalar));
+  const std::int64_t below = kTileRows * operands.pixel_pitch;
+  load_tile<0>(sums, kSumPitch);
+  load_tile<1>(sums + kPanel, kSumPitch);
+  if constexpr (two_rows) {
+    load_tile<2>(sums + kTileRows * kGroup, kSumPitch);
+    load_tile<3>(sums + kTileRows * kGroup + kPanel, kSumPitch);
+  }
+  constexpr std::int64_t kNumbers = kTileBytes / sizeof(Scalar);
+  const std::int64_t numbers = reduction.length < kNumbers ? reduction.length : kNumbers;
+  const Scalar* weight = operands.weight;
+  for (std::int64_t run = 0; run < reduction.count; ++run) {
+    const Scalar* input = operands.input + reduction.offsets[run];
+    for (std::int64_t k = 0; k < reduction.length; k += numbers) {
+      load_tile<kWeights>(weight, kPanelRow);
+      load_tile<kInputs>(input + k, pitch);
+      multiply_tiles<0, kInputs, kWeights>(Scalar{});
+      load_tile<kWeights + 1>(weight + operands.panel_pitch, kPanelRow);
+      multiply_tiles<1, kInputs, kWeights + 1>(Scalar{});
+      if constexpr (two_rows) {
+        load_tile<kInputs + 1>(input + below + k, pitch);
+        multiply_tiles<2, kInputs + 1, kWeights>(Scalar{});
+        multiply_tiles<3, kInputs + 1, kWeights + 1>(Scalar{});
+      }
+      weight += numbers * kPanel;
+    }
+  }
+  store_tile<0>(sums, kSumPitch);
+  store_tile<1>(sums + kPanel, kSumPitch);
+  if constexpr (two_rows) {
+    store_tile<2>(sums + kTileRows * kGroup, kSumPitch);
+    store_tile<3>(sums + kTileRows * kGroup + kPanel, kSumPitch);
+  }
+}
+
+// For rows of so many pixels above and below; runs of the reduction are 64 bytes or whole multiples
+// of them, or fewer.
+template <class Scalar>
+inline TileShapes tile_shapes(std::int64_t above, std::int64_t below, std::int64_t run_length) {
+  const std::int64_t run_bytes = run_length * static_cast<std::int64_t>(sizeof(Scalar));
+  const std::int64_t input_bytes = run_bytes < kTileBytes ? run_bytes : kTileBytes;
+  TileShapes shapes;
+  for (int panel = 0; panel < 2; ++panel) {
+    shapes.set(panel, above, kTileBytes);
+    if (below > 0) shapes.set(2 + panel, below, kTileBytes);
+    shapes.set(kWeights + panel, input_bytes / 4, kTileBytes);
+  }
+  shapes.set(kInputs, above, input_bytes);
+  if (below > 0) shapes.set(kInputs + 1, below, input_bytes);
+  return shapes;
+}
+
+// multiply_add_row of multiply.h on tiles.
+template <class Scalar>
+inline void multiply_add_row_on_tiles(std::int64_t pixels, const Operands<Scalar>& operands,
+                                      const Reduction& reduction, float* sums) {
+  for (std::int64_t pixel = 0; pixel < pixels; pixel += kPixelsOfTiles) {
+    const std::int64_t left = pixels - pixel;
+    const std::int64_t above = left < kTileRows ? left : kTileRows;
+    const std::int64_t below = left < kPixelsOfTiles ? left - above : kTileRows;
+    const TileShapes shapes = tile_shapes<Scalar>(above, below, reduction.length);
+    configure_tiles(shapes);
+    for (int panel = 0; panel < kGroup / kPanel; panel += 2) {
+      Operands<Scalar> part = operands;
+      part.input += pixel * operands.pixel_pitch;
+      part.weight += panel * operands.panel_pitch;
+      float* part_sums = sums + pixel * kGroup + panel * kPanel;
+      if (below > 0) {
+        multiply_add_tiles<true>(part, reduction, part_sums);
+      } else {
+        multiply_add_tiles<false>(part, reduction, part_sums);
+      }
+    }
+  }
+  release_tiles();
+}
+
+}  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

@@ -1,0 +1,24 @@
+#include "emulation/amx_backend.h"
+
+#include "cpu/backend.h"
+
+namespace efficientad {
+namespace emulated_amx {
+
+Status image_convolution(const ImageConvolution& problem, const Execution& execution);
+Status segment_convolution(const SegmentConvolution& problem, const Execution& execution);
+WeightLayout weight_layout(ScalarType type);
+
+}  // namespace emulated_amx
+
+namespace emulation {
+
+const Backend& amx_backend() {
+  static const Backend kernels = with_convolutions(
+      *cpu::instruction_sets().entries[0].backend, emulated_amx::image_convolution,
+      emulated_amx::segment_convolution, emulated_amx::weight_layout);
+  return kernels;
+}
+
+}  // namespace emulation
+}  // namespace efficientad
