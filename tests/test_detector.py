@@ -338,11 +338,14 @@ def test_bad_arguments_are_errors(reference, detector, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("device", "capability", "precision", "chosen"),
+    ("processor", "capability", "precision", "chosen"),
     [
-        ("cpu", None, "auto", ("torch", torch.float32, 1)),
-        ("cpu", None, "float32", ("torch", torch.float32, 1)),
-        ("cpu", None, "bfloat16", ("torch", torch.bfloat16, 1)),
+        ("avx2", None, "auto", ("torch", torch.float32, 1)),
+        ("avx2", None, "float32", ("torch", torch.float32, 1)),
+        ("avx512", None, "bfloat16", ("torch", torch.bfloat16, 1)),
+        ("avx512_bf16", None, "float32", ("torch", torch.float32, 1)),
+        ("avx512_bf16", None, "bfloat16", ("engine", "bfloat16", 1)),
+        ("amx_bf16", None, "bfloat16", ("torch", torch.bfloat16, 1)),
         ("cuda", (7, 5), "auto", ("torch", torch.float32, 5)),
         ("cuda", (8, 0), "auto", ("engine", "float16", 5)),
         ("cuda", (9, 0), "float32", ("torch", torch.float32, 5)),
@@ -351,7 +354,7 @@ def test_bad_arguments_are_errors(reference, detector, monkeypatch):
         ("cuda", (9, 0), "bfloat16", ("engine", "bfloat16", 5)),
     ],
 )
-def test_what_runs_the_networks(monkeypatch, device, capability, precision, chosen):
+def test_what_runs_the_networks(monkeypatch, processor, capability, precision, chosen):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
     monkeypatch.setattr(
         detector_module,
@@ -365,7 +368,10 @@ def test_what_runs_the_networks(monkeypatch, device, capability, precision, chos
         "Networks",
         lambda _model, _device, dtype, images_per_pass: ("torch", dtype, images_per_pass),
     )
-    assert detector_module._networks(None, torch.device(device), precision, 5) == chosen
+    config = {"cpu_instruction_set": processor}
+    monkeypatch.setattr(detector_module, "build_config", lambda: config)
+    device = torch.device("cuda" if processor == "cuda" else "cpu")
+    assert detector_module._networks(None, device, precision, 5) == chosen
 
 
 def test_precisions_that_cannot_be(reference):

@@ -1,5 +1,5 @@
-// efficientad_ext._emulation: kernels on emulated hardware, for tests without it: the CUDA kernels on a
-// GPU, and in `amx` the CPU's convolutions on AMX.
+// efficientad_ext._emulation: kernels on emulated hardware, for tests without it: the CUDA kernels
+// on a GPU, and in `amx` the CPU's convolutions on AMX tiles.
 
 #include <pybind11/pybind11.h>
 

@@ -190,14 +190,14 @@ void bind_plan_classes(py::module_& module) {
 }
 
 void bind_plan(py::module_& module, const Target& target) {
-  module.def("pack_weights",
-             [target](const Parameters& teacher, const Parameters& student,
-                      const Parameters& autoencoder, py::handle teacher_mean,
-                      py::handle teacher_deviation, const Colour& image_mean,
-                      const Colour& image_deviation, const std::string& type, bool tf32) {
-               return pack_weights(*target.backend, teacher, student, autoencoder, teacher_mean,
-                                   teacher_deviation, image_mean, image_deviation, type, tf32);
-             });
+  module.def(
+      "pack_weights",
+      [target](const Parameters& teacher, const Parameters& student, const Parameters& autoencoder,
+               py::handle teacher_mean, py::handle teacher_deviation, const Colour& image_mean,
+               const Colour& image_deviation, const std::string& type, bool tf32) {
+        return pack_weights(*target.backend, teacher, student, autoencoder, teacher_mean,
+                            teacher_deviation, image_mean, image_deviation, type, tf32);
+      });
   // (panel, interleave) of a WeightLayout.
   module.def("weight_layout", [target](const std::string& type) {
     const WeightLayout layout = target.backend->weight_layout(type_named(type));

@@ -79,8 +79,8 @@ class ConvolutionBlocks {
       for (std::int64_t below = 0; below < rows; below += rows_) {
         for (std::int64_t column = 0; column < width; column += kColumns) {
           const std::int64_t left = width - column;
-          const ConvolutionTile tile{image, row + below, column,
-                                     left < kColumns ? left : kColumns, output};
+          const ConvolutionTile tile{image, row + below, column, left < kColumns ? left : kColumns,
+                                     output};
           sum(tile, below, inputs);
           finish_(tile, sums_.data());
         }

@@ -25,7 +25,7 @@ template <class Number>
 inline constexpr int kPanelsAtOnce =
     kWantedVectors > kPanelVectors<Number> ? kWantedVectors / kPanelVectors<Number> : 1;
 template <class Number>
-inline constexpr int kVectorsAtOnce = kPanelsAtOnce<Number>* kPanelVectors<Number>;
+inline constexpr int kVectorsAtOnce = kPanelsAtOnce<Number> * kPanelVectors<Number>;
 template <class Number>
 inline constexpr int kPixelsAtOnce =
     kRegisters / kVectorsAtOnce<Number> > 2

@@ -4,8 +4,8 @@
 //   pixels 0-15     sums 0               sums 1
 //   pixels 16-31    sums 2               sums 3
 //
-// The inputs of 16 pixels are 16 rows of a tile, read where they lie; one load takes 64 bytes of the
-// reduction. A panel's weights for those are one tile, stored one row after the other.
+// The inputs of 16 pixels are 16 rows of a tile, read where they lie; one load takes 64 bytes of
+// the reduction. A panel's weights for those are one tile, stored one row after the other.
 #pragma once
 
 #include <cstdint>

@@ -46,9 +46,9 @@ struct SegmentConvolution {
   ScalarType type;  // of inputs, weight and stored output: any floating type a backend knows
   int segment_count;
   Segment segments[kMaximumSegments];
-  // The matrix [output_channels][K] in the backend's WeightLayout, where K runs over segments, blocks of kBlockBytes of a pixel's channels,
-  // tap columns, tap rows, and channels of the block, the last fastest. Vertical taps are
-  // neighbours so that they can share a strip of the input.
+  // The matrix [output_channels][K] in the backend's WeightLayout, where K runs over segments,
+  // blocks of kBlockBytes of a pixel's channels, tap columns, tap rows, and channels of the block,
+  // the last fastest. Vertical taps are neighbours so that they can share a strip of the input.
   const void* weight;
   const void* bias;  // [output_channels], Accumulator
   std::int64_t batch;
