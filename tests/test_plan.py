@@ -190,6 +190,18 @@ def test_emulated_gpu(reference_networks, capability, dtype):
         assert_close(one, expected_one, error)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_emulated_amx(reference_networks, dtype):
+    networks = reference_networks("small", (41, 38))
+    images = random_images(1, 41, 38, torch.uint8)
+    emulated = _registry.Backend(_emulation.amx, lambda _device: torch.get_num_threads())
+    run = Run(networks, dtype, images, backend=emulated)(*PHASES)
+    x = normalised(networks, images)
+    expected = (*networks.maps(x), networks.features(x))
+    for one, expected_one in zip((*run.maps, run.features), expected, strict=True):
+        assert_close(one, expected_one, RELATIVE_ERRORS[dtype])
+
+
 def test_phases_in_any_order_that_their_inputs_allow(reference_networks):
     """The autoencoder shares no memory with the PDN, so that they can run at the same time."""
     networks = reference_networks("small", (50, 61))
