@@ -39,7 +39,7 @@ class Detection:
             picturable one.
         picturable_score: (N,) float32, the maximum of each image's combined map; on the
             calibration's scale, where 0 and 0.1 are the 0.9- and the 0.995-quantile of normal
-            images.
+            images, or those of `Model.quantile_levels`.
         unpicturable_score: (N,) float64, PUAD's second score, a Mahalanobis distance; None where
             the model has no PUAD.
         map: (N, 1, H, W) float32, the combined map, on the calibration's scale.
@@ -142,6 +142,11 @@ class Detector:
         return self._device
 
     @property
+    def precision(self) -> str:
+        """What the networks compute in: the `precision` asked for, or what "auto" came to."""
+        return self._networks.precision
+
+    @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) in pixels that every image is resized to."""
         return self._input_size
@@ -229,7 +234,7 @@ class Detector:
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """PUAD's feature: the mean over space of the student's channels that imitate the teacher.
+        """PUAD's feature: the mean over space of what `Model.feature_source` says.
 
         Args and errors: those of `maps`.
 

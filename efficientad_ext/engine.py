@@ -40,8 +40,8 @@ class EngineOutput(NamedTuple):
     Attributes:
         map: (N, 1, H, W), the combined map on the calibration's scale.
         score: (N,), the maximum of each combined map on the feature grid.
-        features: (N, 384), the mean over space of the student's channels that imitate the teacher
-            (PUAD, section 3), or None where it was not asked for.
+        features: (N, 384), the mean over space of what `Model.feature_source` says (PUAD,
+            section 3), or None where it was not asked for.
 
     All are float32, in precision "float64" float64.
     """
@@ -90,6 +90,7 @@ class Engine:
         _check_precision(precision, torch.device(device))
         self._backend = _registry.backend_of(torch.device(device))
         self._device = checked_device(device)
+        self._precision = precision
         self._batch_size = batch_size
         self._features = features
         self._input_size = model.input_size
@@ -103,6 +104,7 @@ class Engine:
             model.teacher_deviation.detach().cpu().contiguous(),
             IMAGENET_MEAN,
             IMAGENET_DEVIATION,
+            model.feature_source,
             _WEIGHT_TYPES[precision],
             precision == "tf32",
         )
@@ -123,6 +125,11 @@ class Engine:
     def device(self) -> torch.device:
         """Where images are expected and results are."""
         return self._device
+
+    @property
+    def precision(self) -> EnginePrecision:
+        """What weights and feature maps are in."""
+        return self._precision
 
     @torch.no_grad()
     def __call__(self, image: Tensor, map_size: tuple[int, int] | None = None) -> EngineOutput:

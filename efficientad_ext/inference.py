@@ -115,6 +115,7 @@ class Networks:
         self._dtype = dtype
         self._images_per_pass = images_per_pass
         self._grid = feature_grid(*model.input_size)
+        self._feature_source = model.feature_source
         self._layers = model_layers(model.size, model.input_size)
         teacher = with_output_normalisation(
             model.teacher, model.teacher_mean, model.teacher_deviation
@@ -130,6 +131,11 @@ class Networks:
         """Where the networks are and their maps will be."""
         return self._device
 
+    @property
+    def precision(self) -> str:
+        """The element type of weights and feature maps."""
+        return str(self._dtype).removeprefix("torch.")
+
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The local map (T - S), the global map (A - S'), and PUAD's feature.
 
@@ -137,7 +143,8 @@ class Networks:
             x: (N, 3, H, W) float32 normalised images of the model's input size.
 
         Returns:
-            Two float32 tensors (N, 1, h, w), where (h, w) is the feature grid, and one (N, 384).
+            Two float32 tensors (N, 1, h, w), where (h, w) is the feature grid, and one (N, 384),
+            the mean over space of what `Model.feature_source` says.
         """
         no_map = torch.empty((0, 1, *self._grid), device=self._device)
         parts = [(no_map, no_map, torch.empty((0, FEATURE_CHANNELS), device=self._device))]
@@ -152,10 +159,12 @@ class Networks:
         teacher = self._features("teacher", x)
         student = self._features("student", x)
         autoencoder = self._features("autoencoder", autoencoder_input(x))
+        imitation = student[:, :FEATURE_CHANNELS]
+        pooled = teacher if self._feature_source == "teacher" else imitation
         return (
-            ops.squared_difference_map(teacher, student[:, :FEATURE_CHANNELS]),
+            ops.squared_difference_map(teacher, imitation),
             ops.squared_difference_map(autoencoder, student[:, FEATURE_CHANNELS:]),
-            student[:, :FEATURE_CHANNELS].mean(dim=(2, 3)),
+            pooled.mean(dim=(2, 3)),
         )
 
     def _features(self, network: str, x: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
 """The model file: everything that detection needs, in one safetensors file with a readable header.
 
 The header's metadata has one entry, `efficientad`, a JSON object with `format_version`, `size`,
-`input_size`, `quantiles`, `threshold`, `map_threshold`, `puad` and `training`. (One entry, because
-the safetensors package orders several at random, and the same model is to give the same bytes.) The
-tensors are named `teacher.0.weight`, `student.0.weight`, `autoencoder.0.weight`, ...,
-`teacher_mean` and `teacher_deviation`, and with PUAD `puad_mean` and `puad_factor`. Nothing is ever
-unpickled.
+`input_size`, `quantiles`, `quantile_levels`, `threshold`, `map_threshold`, `puad` and `training`.
+(One entry, because the safetensors package orders several at random, and the same model is to give
+the same bytes.) The tensors are named `teacher.0.weight`, `student.0.weight`,
+`autoencoder.0.weight`, ..., `teacher_mean` and `teacher_deviation`, and with PUAD `puad_mean` and
+`puad_factor`. Nothing is ever unpickled.
 
-Format 2 has `map_threshold` and `puad`, which is null for a model without. Format 1 is still read.
+Format 2 has `map_threshold` and `puad`, which is null for a model without. Format 3 has
+`quantile_levels`, and in `puad` the `source` of its features, which is the student in format 2.
+Formats 1 and 2 are still read.
 """
 
 from __future__ import annotations
@@ -36,12 +38,15 @@ from efficientad_ext.architecture import (
     pdn_layers,
     sequential_state,
 )
-from efficientad_ext.puad import Normalisation, Puad
+from efficientad_ext.puad import FeatureSource, Normalisation, Puad
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+
+QUANTILE_LEVELS = (0.9, 0.995)
+"""The paper's a and b (EfficientAD, section 3.4)."""
 
 _METADATA_KEY = "efficientad"
 _NETWORKS = ("teacher", "student", "autoencoder")
@@ -62,6 +67,8 @@ class Model:
         teacher_deviation: (384,) float32, standard deviation of each channel, positive.
         quantiles: (local a, local b, global a, global b), with a < b: the values of the local and
             of the global map that become 0 and 0.1 in the combined map (section 3.4).
+        quantile_levels: (a, b), which quantiles of normal images' pixels they are; None where they
+            are none, but the values of mean and mean + 0.1 standard deviations.
         threshold: an image whose score is greater is anomalous; with PUAD, whose final score is.
         map_threshold: where an anomalous image's map is greater, it is shown as the reason.
         puad: PUAD's statistics, or None for EfficientAD's score alone.
@@ -83,6 +90,12 @@ class Model:
     map_threshold: float
     training: dict[str, Any]
     puad: Puad | None = None
+    quantile_levels: tuple[float, float] | None = QUANTILE_LEVELS
+
+    @property
+    def feature_source(self) -> FeatureSource:
+        """Whose pooled features a detector gives: PUAD's, without PUAD the student's."""
+        return "student" if self.puad is None else self.puad.source
 
     def __post_init__(self) -> None:
         check_input_size(*self.input_size)
@@ -108,9 +121,19 @@ class Model:
                 f"quantiles is {self.quantiles}; expected (local a, local b, global a, global b) "
                 "with a < b"
             )
+        if self.quantile_levels is not None:
+            check_quantile_levels(self.quantile_levels)
         for name in ("threshold", "map_threshold"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a finite number")
+
+
+def check_quantile_levels(levels: tuple[float, float]) -> None:
+    """Raises ValueError unless these are two shares a < b between 0 and 1."""
+    if len(levels) != 2 or not 0 <= levels[0] < levels[1] <= 1:
+        raise ValueError(
+            f"the quantiles' levels are {tuple(levels)}; expected a and b with 0 <= a < b <= 1"
+        )
 
 
 def model_layers(size: Size, input_size: tuple[int, int]) -> dict[str, Layers]:
@@ -134,6 +157,7 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
         "size": model.size,
         "input_size": list(model.input_size),
         "quantiles": [float(quantile) for quantile in model.quantiles],
+        "quantile_levels": None if model.quantile_levels is None else list(model.quantile_levels),
         "threshold": float(model.threshold),
         "map_threshold": float(model.map_threshold),
         "puad": None if model.puad is None else _puad_header(model.puad),
@@ -297,7 +321,16 @@ def _model_from(tensors: dict[str, Tensor], header: dict[str, Any]) -> Model:
         map_threshold=float(header.get("map_threshold", header["threshold"])),
         training=training,
         puad=_puad_from(tensors, header),
+        quantile_levels=_quantile_levels_from(header),
     )
+
+
+def _quantile_levels_from(header: dict[str, Any]) -> tuple[float, float] | None:
+    levels = header.get("quantile_levels", QUANTILE_LEVELS)
+    if levels is None:
+        return None
+    a, b = map(float, levels)
+    return a, b
 
 
 def _puad_header(puad: Puad) -> dict[str, Any]:
@@ -305,6 +338,7 @@ def _puad_header(puad: Puad) -> dict[str, Any]:
         "picturable": [puad.picturable.mean, puad.picturable.deviation],
         "unpicturable": [puad.unpicturable.mean, puad.unpicturable.deviation],
         "weights": list(puad.weights),
+        "source": puad.source,
     }
 
 
@@ -321,4 +355,5 @@ def _puad_from(tensors: dict[str, Tensor], header: dict[str, Any]) -> Puad | Non
         Normalisation(*picturable),
         Normalisation(*unpicturable),
         (weights[0], weights[1]),
+        header["puad"].get("source", "student"),
     )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from efficientad_ext.architecture import FEATURE_CHANNELS
+
+FeatureSource: TypeAlias = Literal["student", "teacher"]
+FEATURE_SOURCES: tuple[FeatureSource, ...] = get_args(FeatureSource)
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,9 @@ class Normalisation:
 class Puad:
     """What normal images' features are like, and how their score joins EfficientAD's.
 
-    The feature of an image is the mean over space of the student's 384 channels that imitate the
-    teacher. The unpicturable score is its Mahalanobis distance from those of the training images;
-    the picturable score is EfficientAD's, the maximum of the combined map. Both are normalised and
-    added with their weights.
+    The feature of an image is the mean over space of 384 channels. The unpicturable score is its
+    Mahalanobis distance from those of the training images; the picturable score is EfficientAD's,
+    the maximum of the combined map. Both are normalised and added with their weights.
 
     Attributes:
         mean: (384,) float64, of the features.
@@ -51,6 +54,9 @@ class Puad:
         picturable: normalisation of the picturable score.
         unpicturable: normalisation of the unpicturable score.
         weights: of the two normalised scores in the sum.
+        source: whose output the features are pooled from: "student" for its channels that imitate
+            the teacher, "teacher" for the teacher's output, normalised with its mean and deviation
+            as the student imitates it.
 
     Raises:
         ValueError: a part has the wrong shape or type, or is not finite, or `factor` is no Cholesky
@@ -62,6 +68,7 @@ class Puad:
     picturable: Normalisation
     unpicturable: Normalisation
     weights: tuple[float, float] = (1.0, 1.0)
+    source: FeatureSource = "student"
 
     def __post_init__(self) -> None:
         for name, tensor, shape in (
@@ -79,6 +86,7 @@ class Puad:
             raise ValueError("PUAD's factor is not a Cholesky factor")
         if len(self.weights) != 2 or not all(map(math.isfinite, self.weights)):
             raise ValueError(f"PUAD's weights are {self.weights}; expected two finite numbers")
+        check_source(self.source)
 
     def to(self, device: torch.device) -> Puad:
         """The same on a device."""
@@ -101,3 +109,11 @@ class Puad:
         return self.weights[0] * self.picturable(picturable.double()) + self.weights[
             1
         ] * self.unpicturable(unpicturable.double())
+
+
+def check_source(source: str) -> None:
+    """Raises ValueError unless PUAD's features can be pooled from a network of that name."""
+    if source not in FEATURE_SOURCES:
+        raise ValueError(
+            f"PUAD's features are to be of {source!r}; expected {' or '.join(FEATURE_SOURCES)}"
+        )

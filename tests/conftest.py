@@ -295,9 +295,7 @@ class ReferenceNetworks:
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The local and the global map of normalised images."""
         x = x.double()
-        teacher = self.networks["teacher"](x)
-        mean, deviation = self.model.teacher_mean, self.model.teacher_deviation
-        teacher = (teacher - mean.view(1, -1, 1, 1)) / deviation.view(1, -1, 1, 1)
+        teacher = self.normalised_teacher(x)
         student = self.networks["student"](x)
         small = functional.interpolate(x, (256, 256), mode="bilinear", antialias=True)
         autoencoder = self.networks["autoencoder"](small)
@@ -314,9 +312,19 @@ class ReferenceNetworks:
         return (local_map + global_map) / 2
 
     @torch.no_grad()
-    def features(self, x: Tensor) -> Tensor:
-        """PUAD's feature: the mean over space of the student's first 384 channels."""
-        return self.networks["student"](x.double())[:, :384].mean(dim=(2, 3))
+    def features(self, x: Tensor, source: str = "student") -> Tensor:
+        """PUAD's feature: the mean over space of the student's first 384 channels, or T's."""
+        x = x.double()
+        teacher = source == "teacher"
+        maps = self.normalised_teacher(x) if teacher else self.networks["student"](x)[:, :384]
+        return maps.mean(dim=(2, 3))
+
+    @torch.no_grad()
+    def normalised_teacher(self, x: Tensor) -> Tensor:
+        """What the student imitates."""
+        mean, deviation = self.model.teacher_mean, self.model.teacher_deviation
+        teacher = self.networks["teacher"](x.double())
+        return (teacher - mean.view(1, -1, 1, 1)) / deviation.view(1, -1, 1, 1)
 
 
 @pytest.fixture(scope="session")

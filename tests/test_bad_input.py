@@ -186,7 +186,7 @@ def test_a_model_file_cut_in_half(tmp_path: Path, tiny_model: Path, tiny_data: P
 
 def test_a_model_file_of_a_newer_version(tmp_path: Path, tiny_model: Path):
     content = tiny_model.read_bytes()
-    version = rb"\"format_version\": 2"
+    version = rb"\"format_version\": 3"
     assert content.count(version) == 1
     newer = tmp_path / "newer.safetensors"
     newer.write_bytes(content.replace(version, rb"\"format_version\": 9"))

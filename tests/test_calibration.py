@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from efficientad.calibration import calibrate
+from efficientad.calibration import CalibrationConfig, calibrate
 from efficientad.prediction import predict
 from PIL import Image
 from sklearn.covariance import ledoit_wolf
@@ -42,6 +42,57 @@ def test_quantiles_are_numpys_over_all_pixels_of_the_feature_grid(model: Model, 
     assert calibrate(model, images).quantiles == pytest.approx(expected, rel=1e-6)
 
 
+def test_other_quantiles(model: Model, images: list[Path]):
+    config = CalibrationConfig(quantile_levels=(0.5, 0.98))
+    calibrated = calibrate(model, images, config=config)
+    detector = Detector(model)
+    maps = zip(*(detector.maps(network_input(path)) for path in images), strict=True)
+    expected = [float(torch.cat(one).quantile(q)) for one in maps for q in (0.5, 0.98)]
+    assert calibrated.quantiles == pytest.approx(expected, rel=1e-5)
+    assert calibrated.quantile_levels == (0.5, 0.98)
+
+
+def test_the_gaussian_baseline_gives_maps_of_mean_0_and_variance_1(
+    model: Model, images: list[Path]
+):
+    calibrated = calibrate(model, images, config=CalibrationConfig(quantile_levels=None))
+    assert calibrated.quantile_levels is None
+    detector = Detector(calibrated)
+    maps = zip(*(detector.maps(network_input(path)) for path in images), strict=True)
+    for one, (a, b) in zip(maps, (calibrated.quantiles[:2], calibrated.quantiles[2:]), strict=True):
+        normalised = 0.1 * (torch.cat(one).double() - a) / (b - a)
+        assert abs(float(normalised.mean())) < 1e-9
+        assert abs(float(normalised.var(correction=0)) - 1) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"quantile_levels": (0.9, 0.5)}, "0 <= a < b <= 1"),
+        ({"quantile_levels": (-0.1, 0.5)}, "0 <= a < b <= 1"),
+        ({"puad_features": "autoencoder"}, "expected student or teacher"),
+    ],
+)
+def test_settings_out_of_range(changes: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        CalibrationConfig(**changes)
+
+
+def test_puads_features_of_the_teacher(model: Model, images: list[Path], tiny_data: Path):
+    trained_on = sorted((tiny_data / "train" / "good").iterdir())
+    config = CalibrationConfig(puad_features="teacher")
+    calibrated = calibrate(model, images, config=config, puad_images=trained_on)
+    assert calibrated.feature_source == "teacher"
+    detector = Detector(calibrated)
+    features = torch.cat([detector.features(x) for x in map(network_input, trained_on)])
+    torch.testing.assert_close(calibrated.puad.mean, features.double().mean(dim=0))
+    # Over the pixels of all training images, the normalised teacher's output has mean 0.
+    assert float(features.double().mean(dim=0).abs().max()) < 1e-3
+    of_student = calibrate(model, images, puad_images=trained_on)
+    assert of_student.feature_source == "student"
+    assert not torch.equal(of_student.puad.mean, calibrated.puad.mean)
+
+
 def test_threshold_is_the_highest_score_of_the_validation_images(model: Model, images: list[Path]):
     calibrated = calibrate(model, images)
     detection = Detector(calibrated)(images)
@@ -60,7 +111,8 @@ def test_the_saved_models_scores_are_those_of_the_training_process(
     tmp_path: Path, model: Model, images: list[Path], tiny_data: Path
 ):
     """Fit, save, load, predict: bit for bit the scores of the model that was never saved."""
-    calibrated = calibrate(model, images)
+    trained_on = sorted((tiny_data / "train" / "good").iterdir())
+    calibrated = calibrate(model, images, puad_images=trained_on)
     in_training = Detector(calibrated)
     path = tmp_path / "model.safetensors"
     save_model(calibrated, path)
@@ -131,8 +183,9 @@ def test_constant_maps_are_an_error(model: Model, tmp_path: Path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)).save(
         path
     )
-    with pytest.raises(ValueError, match="the local map has the same value"):
-        calibrate(flat, [path])
+    for config in (CalibrationConfig(), CalibrationConfig(quantile_levels=None)):
+        with pytest.raises(ValueError, match="the local map has the same value"):
+            calibrate(flat, [path], config=config)
 
 
 def test_few_validation_images_are_worth_a_warning(

@@ -383,6 +383,12 @@ def test_precisions_that_cannot_be(reference):
             Detector(reference.model, precision=precision)
 
 
+def test_the_precision_is_told(reference, detector):
+    assert detector.precision == "float32"
+    assert Detector(reference.model, precision="bfloat16").precision == "bfloat16"
+    assert EngineOnTheCpu(reference.model).engine.precision == "float32"
+
+
 def test_bfloat16_on_the_cpu(reference):
     image = random_image()
     x = reference.normalised(image).float()
@@ -456,7 +462,8 @@ def test_the_papers_alignment_on_the_engine(reference, on_engine):
 
 
 @pytest.mark.parametrize("alignment", ["pixel_exact", "paper"])
-def test_puad_on_the_engine_and_on_torch(reference, on_engine, alignment):
+@pytest.mark.parametrize("source", ["student", "teacher"])
+def test_puad_on_the_engine_and_on_torch(reference, alignment, source):
     random = torch.Generator().manual_seed(torch.seed() % 2**63)
     spread = torch.randn(384, 384, generator=random, dtype=torch.float64) / 20
     puad = Puad(
@@ -465,14 +472,16 @@ def test_puad_on_the_engine_and_on_torch(reference, on_engine, alignment):
         Normalisation(0.2, 0.1),
         Normalisation(20.0, 3.0),
         (0.7, 1.3),
+        source,
     )
     model = dataclasses.replace(reference.model, puad=puad)
     image = random_image()
-    features = reference.features(reference.normalised(image))
+    features = reference.features(reference.normalised(image), source)
     covariance = puad.factor @ puad.factor.T
     centred = features - puad.mean
     distance = (centred @ torch.linalg.inv(covariance) @ centred.T).diagonal().sqrt()
-    for networks in (on_engine.engine, Networks(model, torch.device("cpu"), torch.float32, 1)):
+    on_engine = EngineOnTheCpu(model).engine
+    for networks in (on_engine, Networks(model, torch.device("cpu"), torch.float32, 1)):
         detector = Detector(model, alignment=alignment)
         detector._networks = networks
         detection = detector(image)

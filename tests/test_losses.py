@@ -28,7 +28,11 @@ def images() -> list[Tensor]:
 
 
 def plain_losses(
-    networks: Networks, image: Tensor, augmented: Tensor, penalty: Tensor | None
+    networks: Networks,
+    image: Tensor,
+    augmented: Tensor,
+    penalty: Tensor | None,
+    p_hard: float = P_HARD,
 ) -> list[Tensor]:
     """The training step as the paper writes it: one image, one network and one loss at a time."""
 
@@ -37,7 +41,7 @@ def plain_losses(
         return (networks.teacher(x) - mean) / networks.teacher_deviation.view(1, -1, 1, 1)
 
     difference = (teacher(image) - networks.student(image)[:, :384]).square()
-    hard = difference[difference >= torch.quantile(difference, P_HARD)].mean()
+    hard = difference[difference >= torch.quantile(difference, p_hard)].mean()
     reconstruction = networks.autoencoder(autoencoder_input(augmented))
     losses = [
         hard,
@@ -71,6 +75,18 @@ def test_losses_and_gradients_equal_the_plain_formulation(networks: Networks, wi
     plain_gradients = torch.autograd.grad(torch.stack(expected).sum(), parameters)
     for one, other in zip(gradients, plain_gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("p_hard", [0.0, 0.9, 0.99999])
+def test_p_hard(networks: Networks, p_hard: float):
+    image, augmented, penalty = images()
+    with torch.no_grad():
+        losses = training_losses(networks, image, augmented, penalty, p_hard)
+        expected = plain_losses(networks, image, augmented, penalty, p_hard)
+        plain = networks.normalized_teacher(image) - networks.student(image)[:, :384]
+    torch.testing.assert_close(losses.hard, expected[0], rtol=1e-4, atol=0)
+    if p_hard == 0:
+        torch.testing.assert_close(losses.hard, plain.square().mean(), rtol=1e-4, atol=0)
 
 
 def test_total_is_the_sum(networks: Networks):

@@ -90,6 +90,7 @@ def some_puad(**changes):
         "picturable": Normalisation(0.1, 0.1 + 0.2),
         "unpicturable": Normalisation(-17.3, 1e-3),
         "weights": (0.25, 4.0),
+        "source": "teacher",
     }
     return Puad(**{**parts, **changes})
 
@@ -100,8 +101,8 @@ def test_puad_is_saved_to_the_last_bit(model, tmp_path):
     loaded = load_model(tmp_path / "with").puad
     assert torch.equal(loaded.mean, puad.mean)
     assert torch.equal(loaded.factor, puad.factor)
-    assert (loaded.picturable, loaded.unpicturable, loaded.weights) == (
-        puad.picturable, puad.unpicturable, puad.weights
+    assert (loaded.picturable, loaded.unpicturable, loaded.weights, loaded.source) == (
+        puad.picturable, puad.unpicturable, puad.weights, "teacher"
     )  # fmt: skip
 
 
@@ -112,6 +113,25 @@ def test_a_model_of_format_1_is_read(model, saved, tmp_path):
     assert loaded.puad is None
 
 
+def test_in_a_model_of_format_2_puads_features_are_the_students(model, tmp_path):
+    save_model(dataclasses.replace(model, puad=some_puad()), tmp_path / "new")
+    with safetensors.safe_open(tmp_path / "new", "pt") as file:
+        puad = json.loads(file.metadata()["efficientad"])["puad"]
+    assert puad.pop("source") == "teacher"
+    old = rewritten(
+        tmp_path / "new", tmp_path / "old", format_version=2, puad=puad, quantile_levels=None
+    )
+    loaded = load_model(old)
+    assert loaded.feature_source == loaded.puad.source == "student"
+    assert loaded.quantile_levels == (0.9, 0.995)
+
+
+@pytest.mark.parametrize("levels", [None, (0.5, 0.99), (0.0, 1.0)])
+def test_the_quantiles_levels_are_saved(model, tmp_path, levels):
+    save_model(dataclasses.replace(model, quantile_levels=levels), tmp_path / "model")
+    assert load_model(tmp_path / "model").quantile_levels == levels
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -120,6 +140,7 @@ def test_a_model_of_format_1_is_read(model, saved, tmp_path):
         ({"factor": torch.ones(384, 384).double()}, "not a Cholesky factor"),
         ({"factor": torch.zeros(384, 384).double()}, "not a Cholesky factor"),
         ({"weights": (1.0, math.inf)}, "expected two finite numbers"),
+        ({"source": "autoencoder"}, "'autoencoder'; expected student or teacher"),
     ],
 )
 def test_puad_that_cannot_be(changes, message):
@@ -247,6 +268,9 @@ def test_newer_version(saved, tmp_path):
         ({"quantiles": [0.1, 0.2, 0.3]}, "not enough values"),
         ({"quantiles": [0.1, 0.2, 0.3, math.nan]}, "expected four finite numbers"),
         ({"quantiles": [0.1, 0.2, 0.3, 0.3]}, "with a < b"),
+        ({"quantile_levels": [0.9]}, "not enough values"),
+        ({"quantile_levels": [0.9, 0.9]}, "a and b with 0 <= a < b <= 1"),
+        ({"quantile_levels": [0.9, 99.5]}, "a and b with 0 <= a < b <= 1"),
         ({"threshold": math.inf}, "threshold is inf"),
         ({"training": []}, "expected a JSON object"),
     ],

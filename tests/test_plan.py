@@ -22,7 +22,7 @@ def convolutions_of(network):
     return list(zip(parameters[::2], parameters[1::2], strict=True))
 
 
-def pack(model, dtype, tf32=False, kernels=_C.cpu):
+def pack(model, dtype, tf32=False, kernels=_C.cpu, source="student"):
     return kernels.pack_weights(
         convolutions_of(model.teacher),
         convolutions_of(model.student),
@@ -31,6 +31,7 @@ def pack(model, dtype, tf32=False, kernels=_C.cpu):
         model.teacher_deviation,
         IMAGENET_MEAN,
         IMAGENET_DEVIATION,
+        source,
         str(dtype).removeprefix("torch."),
         tf32,
     )
@@ -39,12 +40,14 @@ def pack(model, dtype, tf32=False, kernels=_C.cpu):
 class Run:
     """A plan on images, phase by phase, over a workspace that holds NaN at first."""
 
-    def __init__(self, networks, dtype, images, *, backend=CPU, device="cpu", tf32=False):
+    def __init__(
+        self, networks, dtype, images, *, backend=CPU, device="cpu", tf32=False, source="student"
+    ):
         self.backend, self.images = backend, images.to(device)
         self.device = self.images.device
         self.dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self.networks = networks
-        layout, packed = pack(networks.model, dtype, tf32, backend.kernels)
+        layout, packed = pack(networks.model, dtype, tf32, backend.kernels, source)
         kind = str(images.dtype).removeprefix("torch.")
         self.plan = backend.kernels.plan(layout, len(images), *networks.input_size, kind, True)
         self.weights, self.workspace = aligned_bytes(
@@ -137,6 +140,17 @@ def test_every_identity_is_exact(reference_networks, size, input_size, count, im
     assert_close(score, expected_score, 1e-12)
 
 
+@pytest.mark.parametrize("size", ["small", "medium"])
+def test_pooled_features_of_the_teacher_are_exact(reference_networks, size):
+    networks = reference_networks(size, (57, 70))
+    images = random_images(2, 57, 70, torch.float64)
+    run = Run(networks, torch.float64, images, source="teacher")(*PHASES)
+    assert_close(run.features, networks.features(images, "teacher"), 1e-12)
+    # The maps are the same, the global one too, which shares the student's segment.
+    for actual, expected in zip(run.maps, networks.maps(images), strict=True):
+        assert_close(actual, expected, 1e-12)
+
+
 # Float32: hundreds of roundings in each of ten layers. The short types round weights and feature
 # maps to 11 and 8 bits: errors of 2^-12 and 2^-9 in each layer, independent and of either sign,
 # that grow with the square root of the number of layers, and twice in a square.
@@ -156,15 +170,18 @@ def test_short_types(reference_networks, dtype, input_size, image_type):
         assert_close(one, expected_one, RELATIVE_ERRORS[dtype])
 
 
-@pytest.mark.parametrize("size", ["small", "medium"])
-def test_every_backend(backend, kernels, reference_networks, size):
+@pytest.mark.parametrize(
+    ("size", "source"), [("small", "student"), ("small", "teacher"), ("medium", "student")]
+)
+def test_every_backend(backend, kernels, reference_networks, size, source):
     """Whole networks by every backend's kernels, on images that hold few features."""
     chosen = kernels("segment_convolution")
     networks = reference_networks(size, (41, 38))
     images = random_images(1, 41, 38, torch.uint8)
-    run = Run(networks, torch.float16, images, backend=chosen, device=backend)(*PHASES)
+    run = Run(networks, torch.float16, images, backend=chosen, device=backend, source=source)
+    run(*PHASES)
     x = normalised(networks, images)
-    expected = (*networks.maps(x), networks.features(x))
+    expected = (*networks.maps(x), networks.features(x, source))
     for one, expected_one in zip((*run.maps, run.features), expected, strict=True):
         assert_close(one, expected_one, RELATIVE_ERRORS[torch.float16])
 
@@ -295,6 +312,8 @@ def test_networks_that_are_not_efficientads(reference_networks):
         pack(changed(model, teacher_mean=torch.zeros(3)), torch.float32)
     with pytest.raises(ValueError, match="no layers"):
         pack(changed(model, teacher={}), torch.float32)
+    with pytest.raises(ValueError, match="no network of that name to take PUAD's feature from"):
+        pack(model, torch.float32, source="autoencoder")
     double = {key: value.double() for key, value in model.teacher.items()}
     with pytest.raises(TypeError, match="parameters of float32 in the CPU's memory"):
         pack(changed(model, teacher=double), torch.float32)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from efficientad import training
+from efficientad.calibration import CalibrationConfig
 from efficientad.checkpoint import checkpoint_path
 from efficientad.evaluation import evaluate
 from efficientad.statistics import channel_statistics
@@ -160,6 +161,7 @@ def unfinished(
         ({"seed": 4}, "seed is 3 there and 4 here"),
         ({"input_size": (128, 136)}, "image size is 128x128 there and 128x136 here"),
         ({"precision": "bfloat16"}, "precision is float32 there and bfloat16 here"),
+        ({"p_hard": 0.99}, "p_hard is 0.999 there and 0.99 here"),
     ],
 )
 def test_a_checkpoint_from_other_settings_is_refused_by_name(
@@ -199,6 +201,7 @@ def test_the_model_says_how_it_was_made(tiny_model: Path, tiny_teacher: Teacher)
     record = model.training
     assert record["seed"] == 3
     assert record["steps"] == 4
+    assert record["p_hard"] == 0.999
     assert record["teacher"] == "random stand-in"
     assert record["teacher's fingerprint"] == tiny_teacher.fingerprint
     assert record["training images"] == 6
@@ -248,6 +251,26 @@ def test_real_mono_images_of_many_sizes(tmp_path: Path, shared_data: Path, tiny_
     assert len(evaluation.scored) == 6
     assert evaluation.skipped == ()
     assert 0 <= evaluation.figures.values["image_auroc"] <= 1
+
+
+def test_p_hard_reaches_the_loss_and_the_calibration_its_model(
+    tmp_path: Path, tiny_data: Path, tiny_teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+):
+    losses_of_step = training.training_losses
+    given = []
+
+    def recorded(*arguments):
+        given.append(arguments[-1])
+        return losses_of_step(*arguments)
+
+    monkeypatch.setattr(training, "training_losses", recorded)
+    config = TrainingConfig("small", (128, 128), steps=1, p_hard=0.5)
+    calibration = CalibrationConfig((0.8, 0.99), "teacher")
+    model = train(tiny_data, tmp_path / "model", tiny_teacher, config, calibration)
+    assert given == [0.5]
+    assert model.training["p_hard"] == 0.5
+    assert model.quantile_levels == (0.8, 0.99)
+    assert model.feature_source == "teacher"
 
 
 def test_medium_trains_too(tmp_path: Path, tiny_data: Path):
@@ -316,6 +339,8 @@ def test_the_optimizer_gets_the_dropped_rate_within_a_run(
         ({"precision": "float16"}, "precision is 'float16'"),
         ({"steps": 0}, "steps is 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"p_hard": 1.0}, "p_hard is 1.0; expected at least 0 and less than 1"),
+        ({"p_hard": float("nan")}, "p_hard is nan"),
         ({"input_size": (100, 256)}, "128"),
     ],
 )

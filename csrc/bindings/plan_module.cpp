@@ -32,6 +32,12 @@ ScalarType type_named(const std::string& name) {
   throw py::value_error("there is no element type of that name");
 }
 
+engine::FeatureSource feature_source_named(const std::string& name) {
+  if (name == "student") return engine::FeatureSource::student;
+  if (name == "teacher") return engine::FeatureSource::teacher;
+  throw py::value_error("there is no network of that name to take PUAD's feature from");
+}
+
 Phase phase_named(const std::string& name) {
   if (name == "image") return Phase::image;
   if (name == "networks") return Phase::networks;
@@ -78,9 +84,15 @@ using Colour = std::array<double, 3>;
 py::tuple pack_weights(const Backend& backend, const Parameters& teacher, const Parameters& student,
                        const Parameters& autoencoder, py::handle teacher_mean,
                        py::handle teacher_deviation, const Colour& image_mean,
-                       const Colour& image_deviation, const std::string& type, bool tf32) {
-  engine::Model model{network(teacher), network(student), network(autoencoder),
-                      nullptr,          nullptr,          {}};
+                       const Colour& image_deviation, const std::string& feature_source,
+                       const std::string& type, bool tf32) {
+  engine::Model model{network(teacher),
+                      network(student),
+                      network(autoencoder),
+                      nullptr,
+                      nullptr,
+                      {},
+                      feature_source_named(feature_source)};
   const std::int64_t channels = model.teacher.back().output_channels;
   model.teacher_mean = statistic(teacher_mean, channels);
   model.teacher_deviation = statistic(teacher_deviation, channels);

@@ -23,12 +23,19 @@ struct Normalisation {
   double deviation[3];
 };
 
+// Of whose output PUAD's feature is the mean over space (ICIP 2024, section 3).
+enum class FeatureSource {
+  student,  // its half that imitates the teacher
+  teacher   // normalised: what the student imitates
+};
+
 // EfficientAD, appendix A. Borrowed: read while weights are fused, not kept.
 struct Model {
   Network teacher, student, autoencoder;
   const float* teacher_mean;       // of each channel of the teacher's output
   const float* teacher_deviation;  // likewise, positive
   Normalisation normalisation;
+  FeatureSource feature_source;
 };
 
 }  // namespace efficientad::engine

@@ -175,14 +175,17 @@ void Plan::plan_last_layers(const Maps& pdn, const Maps& autoencoder) {
   Segment decoded = segment_over(autoencoder, global_map.kernel);
   decoded.padding = 1;
   Segment student = segment_over(pdn, local_map.kernel);
-  student.channels = weights_.features.input_channels;
-  student.first_channel = student.pixel_channels - student.channels;
+  student.first_channel = weights_.second_groups.back();
+  student.channels = student.pixel_channels - student.first_channel;
   steps_.add_squared_difference(Phase::global_map, global_map,
                                 {{autoencoder, decoded}, {pdn, student}}, grid_height_, grid_width_,
                                 Buffer::global_planes);
 
   if (request_.features) {
-    steps_.add_pooled_linear(Phase::features, weights_.features, pdn, student, Buffer::features);
+    Segment source = segment_over(pdn, weights_.features.kernel);
+    source.first_channel = weights_.first_feature_channel;
+    source.channels = weights_.features.input_channels;
+    steps_.add_pooled_linear(Phase::features, weights_.features, pdn, source, Buffer::features);
   }
 }
 

@@ -44,8 +44,7 @@ class Plan {
   std::int64_t planes() const { return weights_.local_map.output_channels / kPlaneChannels; }
 
   // Where a buffer begins in the workspace. The features' one holds [batch][channels] of the
-  // accumulator type: the mean over the feature grid of the student's channels that imitate the
-  // teacher (PUAD, section 3).
+  // accumulator type: the mean over the feature grid of what the weights' FeatureSource says.
   std::int64_t offset(Buffer buffer) const { return steps_.workspace().offset(buffer); }
 
  private:

@@ -182,9 +182,14 @@ class Fusion {
     weights_.global_map = over_segments(
         {padded(last, channels, in_multiples(last.input_channels)), negated(like_autoencoder)},
         "the last layers of the autoencoder and the student");
+
+    const bool of_student = model_.feature_source == FeatureSource::student;
+    const Filters& pooled = of_student ? like_teacher : teacher;
+    weights_.first_feature_channel = of_student ? teacher.input_channels : 0;
     // One block of all channels: [output][tap column][tap row][channel], as WindowMeans writes.
-    weights_.features = append(like_teacher, in_blocks({like_teacher}, student.input_channels),
-                               like_teacher.bias, sums_, "the student's last layer");
+    weights_.features =
+        append(pooled, in_blocks({pooled}, pooled.input_channels), pooled.bias, sums_,
+               of_student ? "the student's last layer" : "the normalised teacher's last layer");
   }
 
   const Model& model_;

@@ -36,8 +36,9 @@ struct Weights {
   std::vector<Layer> decoder;  // all but the last
 
   Layer local_map;   // T - S over all stacked channels
-  Layer global_map;  // A - S': the autoencoder's input channels; the student's are in features
-  Layer features;    // the student's half that imitates the teacher, over window means
+  Layer global_map;  // A - S': the autoencoder's input channels; the student's are the PDN's last
+  Layer features;    // the source's last layer, over window means
+  std::int64_t first_feature_channel;  // of the stacked channels that it sees
 };
 
 struct PackedWeights {

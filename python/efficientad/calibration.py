@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from efficientad.progress import with_progress
-from efficientad.puad import check_count, normalisation, puad_statistics
+from efficientad.puad import check_count, normalisation, puad_statistics, unfitted_puad
 from efficientad.threshold import (
     FALSE_REJECT_RATE,
     check_rate,
@@ -20,24 +21,51 @@ from efficientad.threshold import (
 from efficientad_ext import ops
 from efficientad_ext.detector import Detection, Detector
 from efficientad_ext.images import load_image
-from efficientad_ext.model_file import Model
+from efficientad_ext.model_file import QUANTILE_LEVELS, Model, check_quantile_levels
+from efficientad_ext.puad import FeatureSource, check_source
 
-QUANTILES = (0.9, 0.995)
+# A map's mean and this many standard deviations more become 0 and 0.1, so that the combined map
+# counts in standard deviations.
+_DEVIATIONS = 0.1
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """What a calibration is to do; the defaults are the papers'.
+
+    Attributes:
+        quantile_levels: a and b (EfficientAD, section 3.4), 0 ≤ a < b ≤ 1; None for the Gaussian
+            baseline of the paper's ablations: maps of mean 0 and variance 1 over the pixels of the
+            validation images.
+        puad_features: whose pooled features PUAD's second score is of: "student" or "teacher".
+
+    Raises:
+        ValueError: for a value out of range.
+    """
+
+    quantile_levels: tuple[float, float] | None = QUANTILE_LEVELS
+    puad_features: FeatureSource = "student"
+
+    def __post_init__(self) -> None:
+        if self.quantile_levels is not None:
+            check_quantile_levels(self.quantile_levels)
+        check_source(self.puad_features)
 
 
 def calibrate(
     model: Model,
     images: Sequence[Path],
     device: str | torch.device = "cpu",
+    config: CalibrationConfig | None = None,
     *,
     puad_images: Sequence[Path] | None = None,
     false_reject_rate: float = FALSE_REJECT_RATE,
 ) -> Model:
     """The model with the quantiles, PUAD's statistics and the threshold of these normal images.
 
-    Quantiles a = 0.9 and b = 0.995 of each map over the pixels of all images are mapped to 0 and
-    0.1. They are exact and taken on the feature grid, where every value is a feature's own: nothing
-    is interpolated, and there is no frame of padded zeros that would shift them.
+    Quantiles a and b of each map over the pixels of all images are mapped to 0 and 0.1. They are
+    exact and taken on the feature grid, where every value is a feature's own: nothing is
+    interpolated, and there is no frame of padded zeros that would shift them.
 
     Quantiles, the normalisation of PUAD's scores and the threshold come from the same images. The
     threshold's promise is exact for a score that is fixed before; that these few numbers fit the
@@ -47,14 +75,16 @@ def calibrate(
         model: weights and statistics; its quantiles, PUAD and threshold are ignored.
         images: files of normal images that were not trained on.
         device: where to compute.
+        config: see ``CalibrationConfig``.
         puad_images: files of normal images, usually those trained on, whose features PUAD's
             statistics are of; None for a model without PUAD.
         false_reject_rate: see `threshold.choose_threshold`.
 
     Raises:
-        ValueError: if there is no image, if a map is constant, so that a = b, or if there are fewer
-            than two images for PUAD.
+        ValueError: if there is no image, if a map is constant, so that a = b, or if there are too
+            few images for PUAD.
     """
+    config = config or CalibrationConfig()
     check_rate(false_reject_rate)
     if puad_images is not None:
         check_count(len(puad_images))
@@ -63,15 +93,18 @@ def calibrate(
             "calibration needs at least one validation image, but there is none; add normal images"
         )
     warn_if_too_few(len(images), false_reject_rate)
-    model = dataclasses.replace(model, puad=None)
+    levels = config.quantile_levels
+    model = dataclasses.replace(model, puad=None, quantile_levels=levels)
     model = dataclasses.replace(model, quantiles=_quantiles(model, images, device))
     if puad_images is not None:
+        model = dataclasses.replace(model, puad=unfitted_puad(config.puad_features))
         detector = Detector(model, device)
         features = [
             detector.features(_input(path, model, device))
             for path in with_progress("features", "image", puad_images)
         ]
-        model = dataclasses.replace(model, puad=puad_statistics(torch.cat(features).cpu()))
+        puad = puad_statistics(torch.cat(features).cpu(), config.puad_features)
+        model = dataclasses.replace(model, puad=puad)
     detector = Detector(model, device)
     detections = [detector(path) for path in with_progress("threshold", "image", images)]
     if model.puad is not None:
@@ -125,12 +158,25 @@ def _quantiles(
     ]
     found: list[float] = []
     for name, pixels in zip(("local", "global"), zip(*maps, strict=True), strict=True):
-        a, b = ops.quantiles(torch.cat(pixels), QUANTILES).tolist()
+        a, b = _anchors(torch.cat(pixels), model.quantile_levels)
         if a == b:
+            where = (
+                "nearly everywhere"
+                if model.quantile_levels is None
+                else "at the {}- and the {}-quantile of its pixels".format(*model.quantile_levels)
+            )
             raise ValueError(
-                f"the {name} map has the same value, {a:g}, at the {QUANTILES[0]}- and the "
-                f"{QUANTILES[1]}-quantile of its pixels, so that it cannot be calibrated; check "
-                "that the validation images show something"
+                f"the {name} map has the same value, {a:g}, {where}, so that it cannot be "
+                "calibrated; check that the validation images show something"
             )
         found += [a, b]
     return found[0], found[1], found[2], found[3]
+
+
+def _anchors(pixels: Tensor, levels: tuple[float, float] | None) -> tuple[float, float]:
+    """The values of a map's pixels that become 0 and 0.1."""
+    if levels is not None:
+        a, b = ops.quantiles(pixels, levels).tolist()
+        return a, b
+    mean, deviation = float(pixels.double().mean()), float(pixels.double().std(correction=0))
+    return mean, mean + _DEVIATIONS * deviation

@@ -37,7 +37,11 @@ class Losses:
 
 
 def training_losses(
-    networks: Networks, image: Tensor, augmented: Tensor, penalty: Tensor | None
+    networks: Networks,
+    image: Tensor,
+    augmented: Tensor,
+    penalty: Tensor | None,
+    p_hard: float = P_HARD,
 ) -> Losses:
     """The losses of a batch of training images I, their augmented versions I', and images P.
 
@@ -46,6 +50,8 @@ def training_losses(
         image: I, (N, 3, H, W), normalised.
         augmented: I', likewise.
         penalty: P, likewise; None for a run without penalty images.
+        p_hard: of which quantile of the squared differences on those above make the hard feature
+            loss, in [0, 1); with 0 it is the mean of all of them.
     """
     count = image.shape[0]
     teacher = networks.normalized_teacher(torch.cat([image, augmented]))
@@ -53,7 +59,7 @@ def training_losses(
     imitating_teacher, imitating_autoencoder = student_halves(networks.student, plain, augmented)
     reconstruction = full_precision(networks.autoencoder(autoencoder_input(augmented)))
     return Losses(
-        hard=ops.hard_feature_loss(teacher[:count], imitating_teacher[:count], P_HARD),
+        hard=ops.hard_feature_loss(teacher[:count], imitating_teacher[:count], p_hard),
         penalty=None if penalty is None else imitating_teacher[count:].square().mean(),
         autoencoder=functional.mse_loss(reconstruction, teacher[count:]),
         student_autoencoder=functional.mse_loss(reconstruction, imitating_autoencoder),

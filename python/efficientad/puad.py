@@ -8,12 +8,15 @@ import torch
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
-from efficientad_ext.puad import Normalisation, Puad
+from efficientad_ext.architecture import FEATURE_CHANNELS
+from efficientad_ext.puad import FeatureSource, Normalisation, Puad
 
 # From two, the covariance's shrinkage is none: both lie as far from their mean.
 FEWEST_IMAGES = 3
 
 logger = logging.getLogger(__name__)
+
+_NEUTRAL = Normalisation(0.0, 1.0)
 
 
 def check_count(images: int) -> None:
@@ -25,7 +28,13 @@ def check_count(images: int) -> None:
         )
 
 
-def puad_statistics(features: Tensor) -> Puad:
+def unfitted_puad(source: FeatureSource) -> Puad:
+    """PUAD before its statistics: it says whose features a detector is to pool."""
+    mean = torch.zeros(FEATURE_CHANNELS, dtype=torch.float64)
+    return Puad(mean, torch.eye(len(mean), dtype=mean.dtype), _NEUTRAL, _NEUTRAL, source=source)
+
+
+def puad_statistics(features: Tensor, source: FeatureSource = "student") -> Puad:
     """Mean and covariance of normal images' features, without the scores' normalisation.
 
     Fewer images than 384 channels is the normal case: the sample covariance is then singular, and
@@ -34,6 +43,7 @@ def puad_statistics(features: Tensor) -> Puad:
 
     Args:
         features: (N, 384), see `Detector.features` and `check_count`.
+        source: what they were pooled from.
 
     Raises:
         ValueError: all features are equal.
@@ -45,8 +55,9 @@ def puad_statistics(features: Tensor) -> Puad:
             "PUAD needs images that differ, but the features of these are all the same, or nearly; "
             "check the images, or go without it (--no-puad)"
         )
-    neutral = Normalisation(0.0, 1.0)
-    return Puad(torch.from_numpy(estimate.location_), factor, neutral, neutral)
+    mean = torch.from_numpy(estimate.location_)
+    # LAPACK's order of memory would give other last bits than the same factor read from a file.
+    return Puad(mean, factor.contiguous(), _NEUTRAL, _NEUTRAL, source=source)
 
 
 def normalisation(name: str, scores: Tensor) -> Normalisation:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
-from efficientad.calibration import calibrate
+from efficientad.calibration import CalibrationConfig, calibrate
 from efficientad.checkpoint import (
     Progress,
     Settings,
@@ -23,7 +23,7 @@ from efficientad.checkpoint import (
 )
 from efficientad.loader import ImageStore, Sample, SampleLoader, make_sample, normalize
 from efficientad.long_run import run_steps
-from efficientad.losses import Losses, training_losses
+from efficientad.losses import P_HARD, Losses, training_losses
 from efficientad.networks import Networks, initial_networks
 from efficientad.progress import with_progress
 from efficientad.puad import check_count
@@ -57,6 +57,8 @@ class TrainingConfig:
         seed: of every random draw, ≥ 0.
         precision: of the convolutions in training; "bfloat16" is faster where the processor has it.
             Weights, losses and everything in calibration and detection stay float32.
+        p_hard: of the hard feature loss, in [0, 1); 0 switches it off, as in the paper's ablation:
+            the loss is then the mean over all features.
 
     Raises:
         ValueError: for a value out of range.
@@ -67,6 +69,7 @@ class TrainingConfig:
     steps: int = 70_000
     seed: int = 0
     precision: Precision = "float32"
+    p_hard: float = P_HARD
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -77,6 +80,8 @@ class TrainingConfig:
             raise ValueError(f"steps is {self.steps}; expected at least 1")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; expected at least 0")
+        if not 0 <= self.p_hard < 1:
+            raise ValueError(f"p_hard is {self.p_hard}; expected at least 0 and less than 1")
         check_input_size(*self.input_size)
 
 
@@ -85,6 +90,7 @@ def train(
     output: Path | str,
     teacher: Teacher | None = None,
     config: TrainingConfig | None = None,
+    calibration: CalibrationConfig | None = None,
     *,
     penalty_images: Path | str = PROCEDURAL,
     device: str | torch.device = "cpu",
@@ -106,6 +112,7 @@ def train(
         teacher: of the size in ``config``; by default the one that comes with the package, see
             ``default_teacher``, ``load_teacher`` and ``random_teacher``.
         config: see ``TrainingConfig``.
+        calibration: see ``CalibrationConfig``.
         penalty_images: what the pretraining penalty is taken on: a folder of generic photos;
             "procedural" for images made on the way (see ``procedural_image``); "none" for a run
             without the penalty.
@@ -131,7 +138,7 @@ def train(
     images = find_run_images(Path(data), penalty_images, config.input_size, config.seed)
     if puad:
         check_count(len(images.train))
-    settings = {**_settings(config, teacher), **images.record}
+    settings = {**run_settings(config, teacher), **images.record}
     networks = initial_networks(
         config.size, config.input_size, teacher.weights, config.seed, device
     )
@@ -149,6 +156,7 @@ def train(
         networks.as_model(config.size, config.input_size, dict(settings)),
         images.validation,
         device,
+        calibration,
         puad_images=images.train.paths if puad else None,
         false_reject_rate=false_reject_rate,
     )
@@ -206,7 +214,7 @@ class _Run:
                 self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
             ),
         ):
-            self.losses = training_losses(self.networks, image, augmented, penalty)
+            self.losses = training_losses(self.networks, image, augmented, penalty, config.p_hard)
         self.optimizer.zero_grad()
         self.losses.total.backward()
         self.optimizer.step()
@@ -253,7 +261,8 @@ def _state(networks: Networks, optimizer: torch.optim.Adam) -> dict[str, torch.T
     }
 
 
-def _settings(config: TrainingConfig, teacher: Teacher) -> Settings:
+def run_settings(config: TrainingConfig, teacher: Teacher) -> Settings:
+    """What a run is to do, for its checkpoint and for the model's record."""
     height, width = config.input_size
     return {
         "size": config.size,
@@ -261,6 +270,7 @@ def _settings(config: TrainingConfig, teacher: Teacher) -> Settings:
         "steps": config.steps,
         "seed": config.seed,
         "precision": config.precision,
+        "p_hard": config.p_hard,
         "teacher": teacher.source,
         "teacher's fingerprint": teacher.fingerprint,
     }

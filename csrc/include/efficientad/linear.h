@@ -1,5 +1,5 @@
 // A fully connected layer: the autoencoder's bottleneck, an 8x8 convolution over 8x8 feature maps
-// (EfficientAD, appendix A), and PUAD's feature, the student's last layer on window means.
+// (EfficientAD, appendix A), and PUAD's feature, a PDN's last layer on window means.
 #pragma once
 
 #include <cstdint>

@@ -26,11 +26,16 @@ def info(model: Path) -> None:
         click.echo("score: EfficientAD's")
     else:
         click.echo("score: PUAD's, of the picturable and the unpicturable one")
+        click.echo(f"PUAD's features: the {loaded.puad.source}'s")
         for name in ("picturable", "unpicturable"):
             normal = getattr(loaded.puad, name)
             click.echo(f"{name} score of normal images: {normal.mean:.6g} ± {normal.deviation:.6g}")
-    click.echo(f"quantiles of the local map: {local_a:.6g} (0.9), {local_b:.6g} (0.995)")
-    click.echo(f"quantiles of the global map: {global_a:.6g} (0.9), {global_b:.6g} (0.995)")
+    if loaded.quantile_levels is None:
+        a, b, what = "mean", "and 0.1 deviations more", "normalisation"
+    else:
+        (a, b), what = map(str, loaded.quantile_levels), "quantiles"
+    click.echo(f"{what} of the local map: {local_a:.6g} ({a}), {local_b:.6g} ({b})")
+    click.echo(f"{what} of the global map: {global_a:.6g} ({a}), {global_b:.6g} ({b})")
     for name, value in loaded.training.items():
         click.echo(f"trained with {name}: {value}")
 

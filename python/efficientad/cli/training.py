@@ -55,6 +55,10 @@ if TYPE_CHECKING:
     show_default=True, help="Of the convolutions in training.",
 )  # fmt: skip
 @puad_option
+@click.option(
+    "--puad-features", type=click.Choice(["student", "teacher"]), default="student",
+    show_default=True, help="Whose pooled features PUAD's second score is of.",
+)  # fmt: skip
 @rate_option
 def train(
     data: Path,
@@ -69,6 +73,7 @@ def train(
     seed: int,
     precision: Any,
     puad: bool,
+    puad_features: Any,
     false_reject_rate: float,
 ) -> None:
     """Train a model on the good images in DATA.
@@ -76,6 +81,7 @@ def train(
     DATA is a folder of good images, or one in the layout of MVTec AD: train/good, optionally
     validation/good. Without validation images, 10 % of the images are held out for calibration.
     """
+    from efficientad.calibration import CalibrationConfig
     from efficientad.training import TrainingConfig
     from efficientad.training import train as run_training
 
@@ -83,8 +89,9 @@ def train(
     model = run_training(
         data,
         output,
-        _teacher(teacher, size),
+        teacher_named(teacher, size),
         config,
+        CalibrationConfig(puad_features=puad_features),
         penalty_images=penalty_images,
         device=device_named(device),
         resume=resume,
@@ -101,6 +108,10 @@ def train(
     "--output", "-o", type=PATH, help="Model file to write.  [default: MODEL, replaced at once]"
 )
 @puad_option
+@click.option(
+    "--puad-features", type=click.Choice(["student", "teacher"]),
+    help="Whose pooled features PUAD's second score is of.  [default: as in MODEL]",
+)  # fmt: skip
 @rate_option
 @device_option
 @seed_option
@@ -109,6 +120,7 @@ def calibrate(
     data: Path,
     output: Path | None,
     puad: bool,
+    puad_features: Any,
     false_reject_rate: float,
     device: str | None,
     seed: int,
@@ -119,6 +131,7 @@ def calibrate(
     training images. Without validation images, 10 % of the images are held out for them. Test
     images are never looked at.
     """
+    from efficientad.calibration import CalibrationConfig
     from efficientad.calibration import calibrate as run_calibration
     from efficientad.run_images import find_normal_images
     from efficientad_ext.model_file import load_model, save_model
@@ -129,6 +142,7 @@ def calibrate(
         loaded,
         validation_images,
         device_named(device),
+        CalibrationConfig(loaded.quantile_levels, puad_features or loaded.feature_source),
         puad_images=train_images.paths if puad else None,
         false_reject_rate=false_reject_rate,
     )
@@ -137,7 +151,8 @@ def calibrate(
     click.echo(f"{output}: threshold {calibrated.threshold:.4f}")
 
 
-def _teacher(name: str | None, size: Size) -> Teacher:
+def teacher_named(name: str | None, size: Size) -> Teacher:
+    """The teacher that an option ``--teacher`` asks for."""
     from efficientad.teacher import default_teacher, load_teacher, random_teacher
 
     if name is None:
