@@ -81,33 +81,35 @@ const float* statistic(py::handle object, std::int64_t channels) {
 
 using Colour = std::array<double, 3>;
 
-py::tuple pack_weights(const Backend& backend, const Parameters& teacher, const Parameters& student,
-                       const Parameters& autoencoder, py::handle teacher_mean,
-                       py::handle teacher_deviation, const Colour& image_mean,
-                       const Colour& image_deviation, const std::string& feature_source,
-                       const std::string& type, bool tf32) {
-  engine::Model model{network(teacher),
-                      network(student),
-                      network(autoencoder),
-                      nullptr,
-                      nullptr,
-                      {},
-                      feature_source_named(feature_source)};
-  const std::int64_t channels = model.teacher.back().output_channels;
-  model.teacher_mean = statistic(teacher_mean, channels);
-  model.teacher_deviation = statistic(teacher_deviation, channels);
-  for (std::size_t channel = 0; channel < 3; ++channel) {
-    model.normalisation.mean[channel] = image_mean[channel];
-    model.normalisation.deviation[channel] = image_deviation[channel];
-  }
-  const engine::Precision precision{type_named(type), tf32};
-  engine::PackedWeights packed;
-  {
-    py::gil_scoped_release release;
-    packed = engine::pack(model, precision, backend.weight_layout(precision.type));
-  }
-  return py::make_tuple(std::move(packed.weights),
-                        py::bytearray(packed.memory.data(), packed.memory.size()));
+auto weight_packer(const Backend& backend) {
+  return [&backend](const Parameters& teacher, const Parameters& student,
+                    const Parameters& autoencoder, py::handle teacher_mean,
+                    py::handle teacher_deviation, const Colour& image_mean,
+                    const Colour& image_deviation, const std::string& feature_source,
+                    const std::string& type, bool tf32) {
+    engine::Model model{network(teacher),
+                        network(student),
+                        network(autoencoder),
+                        nullptr,
+                        nullptr,
+                        {},
+                        feature_source_named(feature_source)};
+    const std::int64_t channels = model.teacher.back().output_channels;
+    model.teacher_mean = statistic(teacher_mean, channels);
+    model.teacher_deviation = statistic(teacher_deviation, channels);
+    for (std::size_t channel = 0; channel < 3; ++channel) {
+      model.normalisation.mean[channel] = image_mean[channel];
+      model.normalisation.deviation[channel] = image_deviation[channel];
+    }
+    const engine::Precision precision{type_named(type), tf32};
+    engine::PackedWeights packed;
+    {
+      py::gil_scoped_release release;
+      packed = engine::pack(model, precision, backend.weight_layout(precision.type));
+    }
+    return py::make_tuple(std::move(packed.weights),
+                          py::bytearray(packed.memory.data(), packed.memory.size()));
+  };
 }
 
 // A plan and where its backend's tensors live.
@@ -202,14 +204,7 @@ void bind_plan_classes(py::module_& module) {
 }
 
 void bind_plan(py::module_& module, const Target& target) {
-  module.def(
-      "pack_weights",
-      [target](const Parameters& teacher, const Parameters& student, const Parameters& autoencoder,
-               py::handle teacher_mean, py::handle teacher_deviation, const Colour& image_mean,
-               const Colour& image_deviation, const std::string& type, bool tf32) {
-        return pack_weights(*target.backend, teacher, student, autoencoder, teacher_mean,
-                            teacher_deviation, image_mean, image_deviation, type, tf32);
-      });
+  module.def("pack_weights", weight_packer(*target.backend));
   // (panel, interleave) of a WeightLayout.
   module.def("weight_layout", [target](const std::string& type) {
     const WeightLayout layout = target.backend->weight_layout(type_named(type));
