@@ -243,7 +243,7 @@ class Detector:
         """
         x = self._checked(x)
         if not isinstance(self._networks, Engine):
-            return self._networks(x)[2]
+            return self._networks.features(x)
         features = self._networks(x).features
         assert features is not None, "the engine is made with features"
         return features

@@ -154,6 +154,36 @@ class Networks:
         local_map, global_map, features = map(torch.cat, zip(*parts, strict=True))
         return local_map, global_map, features
 
+    def features(self, x: Tensor) -> Tensor:
+        """PUAD's feature alone, in a third (S) or half (M) of the time of a call on a CPU.
+
+        The mean over space of a convolution's output is its weights applied to the means of the
+        windows that its taps see, so that the last layer needs no feature map.
+
+        Args:
+            x: as in a call.
+
+        Returns:
+            (N, 384) float32, the mean over space of what `Model.feature_source` says.
+        """
+        parts = [torch.empty((0, FEATURE_CHANNELS), device=self._device)]
+        with exact_float32(self._device):
+            if len(x):
+                parts += map(self._pooled_features, x.split(self._images_per_pass))
+        return torch.cat(parts)
+
+    def _pooled_features(self, x: Tensor) -> Tensor:
+        layers = self._layers[self._feature_source]
+        parameters = self._parameters[self._feature_source]
+        x = x.to(self._device).contiguous(memory_format=torch.channels_last)
+        seen = forward(layers[:-1], parameters, x.to(self._dtype)).float()
+        weight, bias = list(parameters.values())[-2:]
+        # As many windows as taps; each is as large as the feature grid.
+        means = functional.avg_pool2d(seen, self._grid, stride=1)
+        return functional.conv2d(
+            means, weight[:FEATURE_CHANNELS].float(), bias[:FEATURE_CHANNELS].float()
+        ).flatten(1)
+
     def _one_pass(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = x.to(self._device).contiguous(memory_format=torch.channels_last)
         teacher = self._features("teacher", x)
