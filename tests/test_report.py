@@ -172,6 +172,11 @@ def test_ticks_are_few_round_and_inside(span):
     assert all(span[0] <= tick <= span[1] for tick in ticks)
 
 
+def test_ticks_at_the_ends_and_at_zero():
+    assert charts._ticks(0.0, 0.3) == [0.0, 0.1, 0.2, 0.3]
+    assert [f"{tick:g}" for tick in charts._ticks(-1.0, 1.0)] == ["-1", "0", "1"]
+
+
 def test_labels_from_the_disk_are_escaped(tmp_path: Path, tiny_model: Path, page_parser: type[Any]):
     root = tmp_path / "part"
     for kind in ("good", "<img src=x>"):

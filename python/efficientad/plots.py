@@ -114,7 +114,8 @@ def explanation(detector: Detector, image: LabelledImage) -> Figure:
         "global map": found.global_map,
     }
     count = 1 + len(maps) + (found.mask is not None)
-    figure = _new_figure(2.6 * count, 2.8)
+    height, width = found.image.shape[:2]
+    figure = _new_figure(count * (0.2 + 2.4 * min(2.0, max(0.5, width / height))), 2.8)
     all_axes = figure.subplots(1, count)
     all_axes[0].imshow(found.image)
     all_axes[0].set_title(image.label)

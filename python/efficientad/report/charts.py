@@ -119,8 +119,10 @@ def _ticks(low: float, high: float) -> list[float]:
     """Round numbers in a range, three to seven of them."""
     step = 10.0 ** np.floor(np.log10((high - low) / 2))
     for factor in (1, 2, 5, 10):
-        first, last = np.ceil(low / (factor * step)), np.floor(high / (factor * step))
-        if last - first < 7:
-            # Adding 0 makes of -0 a 0.
-            return [float(n * factor * step) + 0.0 for n in np.arange(first, last + 1)]
+        # Rounded, because 3 times 0.1 is more than 0.3; adding 0 makes of -0 a 0.
+        places = np.arange(np.floor(low / (factor * step)), np.ceil(high / (factor * step)) + 1)
+        values = [float(f"{place * factor * step:.12g}") + 0.0 for place in places]
+        inside = [value for value in values if low <= value <= high]
+        if len(inside) <= 7:
+            return inside
     raise AssertionError("a step of ten leaves at most three numbers")
