@@ -107,7 +107,7 @@ def evaluate(
 
     loaded = load_model(model)
     detector = Detector(loaded, device_named(device))
-    for folder in (maps, report):
+    for folder in (maps, report, None if json_file is None else json_file.parent):
         if folder is not None:
             require_writable(folder)
     result = evaluate_model(detector, data, layout=layout, maps=maps)
