@@ -13,6 +13,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from efficientad.cli import main
 from efficientad.teacher import Teacher, random_teacher
 from efficientad.textures import make_dataset
 from efficientad.training import TrainingConfig, train
@@ -363,6 +366,59 @@ def tiny_model(
     output = tmp_path_factory.mktemp("model") / "model.safetensors"
     train(tiny_data, output, tiny_teacher, tiny_config)
     return output
+
+
+class ParsedPage(HTMLParser):
+    """What a page of HTML consists of; every element that is opened has to be closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.json = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []  # every element is closed
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.json += data
+        else:
+            self.text += data
+
+    def attributes(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="session")
+def page_parser() -> type[ParsedPage]:
+    """Reads a page from its text."""
+    return ParsedPage
+
+
+@pytest.fixture(scope="session")
+def tiny_report(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_data: Path
+) -> Path:
+    """What ``evaluate`` leaves of ``tiny_model`` on ``tiny_data``: f.json and a/<b>/report.html."""
+    folder = tmp_path_factory.mktemp("out")
+    arguments = [tiny_model, tiny_data, "--json", folder / "f.json", "--report", folder / "a/<b>"]
+    result = CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    assert f"report: {folder / 'a/<b>/report.html'}" in result.stdout
+    return folder
 
 
 @pytest.fixture

@@ -199,6 +199,7 @@ def test_help_does_not_load_torch():
     [
         "train",
         "calibrate",
+        "threshold",
         "predict",
         "evaluate",
         "info",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,85 +18,43 @@ from efficientad.cli import main
 from efficientad.datasets import LabelledImage
 from efficientad.evaluation import ScoredImage, evaluate
 from efficientad.figures import title
+from efficientad.histogram import score_histogram
 from efficientad.report import charts, gallery, page
 from PIL import Image
 
 from efficientad_ext.detector import Detector
 
 
-class Page(HTMLParser):
-    """What a page consists of."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.json = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []  # every element is closed
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "script":
-            self.json += data
-        else:
-            self.text += data
-
-    def attributes(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_data: Path) -> Path:
-    """What the command leaves, with a model whose threshold gives verdicts of every kind."""
-    folder = tmp_path_factory.mktemp("out")
-    arguments = [tiny_model, tiny_data, "--json", folder / "f.json", "--report", folder / "a/<b>"]
-    result = CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
-    assert result.exit_code == 0, result.output
-    assert f"report: {folder / 'a/<b>/report.html'}" in result.stdout
-    return folder
+def parsed(tiny_report: Path, page_parser: type[Any]) -> Any:
+    return page_parser((tiny_report / "a/<b>/report.html").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
-def parsed(outputs: Path) -> Page:
-    return Page((outputs / "a/<b>/report.html").read_text(encoding="utf-8"))
-
-
-def test_its_figures_are_those_of_the_json(outputs: Path, parsed: Page):
-    summary = json.loads((outputs / "f.json").read_text())
+def test_its_figures_are_those_of_the_json(tiny_report: Path, parsed: Any):
+    summary = json.loads((tiny_report / "f.json").read_text())
     assert json.loads(parsed.json) == summary
     for name in ("image_auroc", "image_average_precision", "image_f1_max", "pixel_auroc", "au_pro"):
         assert f"{title(name)}{summary[name]:.4f}" in parsed.text
     assert f"anomalous images detected{summary['detected']:.1%}" in parsed.text
 
 
-def test_it_is_one_file_that_loads_nothing(outputs: Path, parsed: Page):
-    assert [path.name for path in (outputs / "a/<b>").iterdir()] == ["report.html"]
+def test_it_is_one_file_that_loads_nothing(tiny_report: Path, parsed: Any):
+    assert [path.name for path in (tiny_report / "a/<b>").iterdir()] == ["report.html"]
     for tag, attributes in parsed.elements:
         assert tag not in ("link", "iframe", "object", "embed", "a")
         assert not {"href", "srcset", "onload", "onerror"} & set(attributes)
         if "src" in attributes:
             assert (attributes["src"] or "").startswith("data:image/")
-    [style] = re.findall(r"<style>(.*?)</style>", (outputs / "a/<b>/report.html").read_text(), re.S)
+    [style] = re.findall(
+        r"<style>(.*?)</style>", (tiny_report / "a/<b>/report.html").read_text(), re.S
+    )
     assert "url(" not in style
     assert "@import" not in style
     policies = [one["content"] for one in parsed.attributes("meta") if "http-equiv" in one]
     assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
 
 
-def test_every_picture_can_be_decoded(parsed: Page):
+def test_every_picture_can_be_decoded(parsed: Any):
     images = parsed.attributes("img")
     captions = [image["alt"] for image in images]
     # Nine images, six of them with a mask.
@@ -118,35 +76,35 @@ def test_every_picture_can_be_decoded(parsed: Page):
                 assert 0 < np.asarray(picture).mean() < 0.5
 
 
-def test_wrong_verdicts_come_first_and_each_part_is_sorted(outputs: Path, parsed: Page):
-    records = {one["path"]: one for one in json.loads((outputs / "f.json").read_text())["images"]}
+def test_wrong_verdicts_come_first_and_each_part_is_sorted(
+    tiny_report: Path, parsed: Any, tiny_data: Path
+):
+    records = {
+        one["path"]: one for one in json.loads((tiny_report / "f.json").read_text())["images"]
+    }
     kinds = [one["class"] for one in parsed.attributes("article")]
     assert kinds == sorted(kinds, key=["false-reject", "miss", "right"].index)
-    shown = re.findall(r"(-?[\d.]+), verdict (\w+), is (\w+): (\S+\.png)", parsed.text)
-    assert {path for *_, path in shown} == set(records)
-    for record in records.values():
-        of_puad = f"unpicturable (PUAD) {record['unpicturable_score']:.4f}"
-        assert f"picturable score {record['picturable_score']:.4f}, {of_puad}" in parsed.text
+    shown = re.findall(
+        r"(-?[\d.]+)verdict (\w+), is ([a-z]+?)picturable score (-?[\d.]+)"
+        r"unpicturable \(PUAD\) ([\d.]+?\.\d{4})(\S+?\.png)",
+        parsed.text,
+    )
+    paths = {path: str(tiny_data / "test" / path) for *_, path in shown}
+    assert set(paths.values()) == set(records)
     scores: dict[str | None, list[float]] = {}
-    for kind, (score, verdict, label, path) in zip(kinds, shown, strict=True):
+    for kind, (score, verdict, label, picturable, unpicturable, path) in zip(
+        kinds, shown, strict=True
+    ):
+        path = paths[path]
         assert (verdict, label) == (records[path]["verdict"], records[path]["label"])
         assert score == f"{records[path]['score']:.4f}"
+        assert picturable == f"{records[path]['picturable_score']:.4f}"
+        assert unpicturable == f"{records[path]['unpicturable_score']:.4f}"
         wrong = (verdict == "anomalous") != (label != "good")
         expected = {"anomalous": "false-reject", "normal": "miss"}[verdict] if wrong else "right"
         assert kind == expected
         scores.setdefault(kind, []).append(records[path]["score"])
     assert all(values == sorted(values, reverse=True) for values in scores.values())
-
-
-def test_the_maps_show_what_the_detector_says(tiny_model: Path, tiny_data: Path):
-    detector = Detector.load(tiny_model)
-    path = tiny_data / "test/hole/000.png"
-    found = gallery._maps(detector, np.asarray(Image.open(path)), (90, 80))
-    expected = detector(path, map_size=(90, 80)).map[0, 0].numpy()
-    np.testing.assert_allclose(found["map"], expected, rtol=1e-5, atol=1e-5)
-    mean = (found["local map"] + found["global map"]) / 2
-    np.testing.assert_allclose(mean, expected, rtol=1e-4, atol=1e-4)
-    assert np.abs(found["local map"] - found["global map"]).max() > 0.01
 
 
 def scored(label: str, score: float, threshold: float = 0.5) -> ScoredImage:
@@ -178,7 +136,7 @@ def numbers(svg: ElementTree.Element, path: str, name: str) -> np.ndarray:
 def test_the_histogram_counts_every_image():
     random = np.random.default_rng()
     normal, anomalous = random.normal(size=70).tolist(), random.normal(2, 1, size=50).tolist()
-    svg = ElementTree.fromstring(charts.score_histogram(normal, anomalous, 1.0))
+    svg = ElementTree.fromstring(charts.histogram_chart(score_histogram(normal, anomalous, 1.0)))
     for name, values in (("normal", normal), ("anomalous", anomalous)):
         heights = numbers(svg, f"g[@class='{name}']/rect", "height")
         total = heights.sum() / len(values)  # the height of one image
@@ -189,7 +147,7 @@ def test_the_histogram_counts_every_image():
 
 @pytest.mark.parametrize("scores", [([0.3], []), ([], [0.3]), ([0.3], [0.3])])
 def test_a_histogram_of_one_score(scores):
-    svg = ElementTree.fromstring(charts.score_histogram(*scores, threshold=0.3))
+    svg = ElementTree.fromstring(charts.histogram_chart(score_histogram(*scores, threshold=0.3)))
     assert len(list(svg.iterfind("g/rect"))) == len(scores[0]) + len(scores[1])
 
 
@@ -214,7 +172,12 @@ def test_ticks_are_few_round_and_inside(span):
     assert all(span[0] <= tick <= span[1] for tick in ticks)
 
 
-def test_labels_from_the_disk_are_escaped(tmp_path: Path, tiny_model: Path):
+def test_ticks_at_the_ends_and_at_zero():
+    assert charts._ticks(0.0, 0.3) == [0.0, 0.1, 0.2, 0.3]
+    assert [f"{tick:g}" for tick in charts._ticks(-1.0, 1.0)] == ["-1", "0", "1"]
+
+
+def test_labels_from_the_disk_are_escaped(tmp_path: Path, tiny_model: Path, page_parser: type[Any]):
     root = tmp_path / "part"
     for kind in ("good", "<img src=x>"):
         (root / "test" / kind).mkdir(parents=True)
@@ -222,10 +185,10 @@ def test_labels_from_the_disk_are_escaped(tmp_path: Path, tiny_model: Path):
         Image.fromarray(pixels).save(root / "test" / kind / "a&b.png")
     detector = Detector.load(tiny_model)
     file = report.write_report(tmp_path, detector, evaluate(detector, root), "</title><b>")
-    parsed = Page(file.read_text(encoding="utf-8"))
+    parsed = page_parser(file.read_text(encoding="utf-8"))
     assert all((one["src"] or "").startswith("data:") for one in parsed.attributes("img"))
-    assert "is <img src=x>: " in parsed.text
-    assert parsed.attributes("b")  # scores are bold
+    assert "is <img src=x>" in parsed.text
+    assert "<img src=x>/a&b.png" in parsed.text
     assert "</title><b>: evaluation" in parsed.text
 
 

@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 import pytest
-from efficientad.threshold import choose_threshold, warn_if_too_few
+from efficientad.threshold import choose_threshold, promised_rate, rank, warn_if_too_few
 from scipy.stats import norm
 
 
@@ -39,6 +39,14 @@ def test_too_few_scores_give_the_highest(caplog: pytest.LogCaptureFixture):
         warn_if_too_few(76, 0.01)
     assert "76 validation images are too few for a false-reject rate of 1 %" in caplog.text
     assert "hold out 299 images" in caplog.text
+
+
+def test_the_rate_promised_is_that_asked_for_from_299_scores_on():
+    """The highest of n scores lies below a share r of all with the probability (1 - r)^n."""
+    assert promised_rate(299, 0.01) == 0.01
+    assert 0.01 < promised_rate(298, 0.01) < 0.0101
+    assert (1 - promised_rate(76, 0.01)) ** 76 == pytest.approx(0.05)
+    assert (rank(298, 0.01), rank(299, 0.01), rank(1000, 0.05)) == (298, 299, 962)
 
 
 def test_enough_scores_are_worth_no_warning(caplog: pytest.LogCaptureFixture):

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from efficientad.labelled_threshold import without_labelled_images
 from efficientad.progress import with_progress
 from efficientad.puad import check_count, normalisation, puad_statistics, unfitted_puad
 from efficientad.threshold import (
@@ -114,6 +115,7 @@ def calibrate(
         model,
         threshold=choose_threshold(_final_scores(model, detections), false_reject_rate),
         map_threshold=choose_threshold(picturable, false_reject_rate),
+        training=without_labelled_images(model.training),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ def predict(detector: Detector, path: Path) -> Prediction:
 
     Raises:
         ValueError, OSError: if the file cannot be read as an image.
+        RuntimeError: if the model gives NaN or infinity, of which no verdict can be made.
     """
     start = time.perf_counter()
     image = load_image(path)
@@ -109,6 +111,11 @@ def predict(detector: Detector, path: Path) -> Prediction:
     detection = detector(image, map_size=(height, width))
     unpicturable = detection.unpicturable_score
     score, anomalous = float(detection.score[0]), bool(detection.verdict[0])
+    if not math.isfinite(score):
+        raise RuntimeError(
+            f"the model gives a NaN or infinite score for {path}, of which no verdict can be made; "
+            "train it anew"
+        )
     seconds = time.perf_counter() - start
     return Prediction(
         path=path,

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from scipy.stats import beta
 
 logger = logging.getLogger(__name__)
@@ -35,11 +36,19 @@ def choose_threshold(
     check_rate(false_reject_rate)
     if not scores or any(map(math.isnan, scores)):
         raise ValueError("a threshold needs at least one score, and none that is NaN")
-    ordered = sorted(scores)
-    for below, threshold in enumerate(ordered):
-        if beta.sf(false_reject_rate, len(ordered) - below, below + 1) <= 1 - CONFIDENCE:
-            return threshold
-    return ordered[-1]
+    return sorted(scores)[rank(len(scores), false_reject_rate) - 1]
+
+
+def rank(count: int, false_reject_rate: float) -> int:
+    """Which of so many scores, in rising order, is the threshold; the lowest is number 1."""
+    ranks = np.arange(1, count + 1)
+    promises = beta.sf(false_reject_rate, count - ranks + 1, ranks) <= 1 - CONFIDENCE
+    return int(promises.argmax()) + 1 if promises.any() else count
+
+
+def promised_rate(count: int, false_reject_rate: float) -> float:
+    """The false-reject rate that so many scores can promise: the one asked for, or a higher one."""
+    return max(false_reject_rate, float(1 - (1 - CONFIDENCE) ** (1 / count)))
 
 
 def check_rate(false_reject_rate: float) -> None:
@@ -52,8 +61,8 @@ def check_rate(false_reject_rate: float) -> None:
 
 def warn_if_too_few(count: int, false_reject_rate: float) -> None:
     """Says in the log what the highest of so many scores promises, where that is not the rate."""
-    promised = float(1 - (1 - CONFIDENCE) ** (1 / count))
-    if promised <= false_reject_rate:
+    promised = promised_rate(count, false_reject_rate)
+    if promised == false_reject_rate:
         return
     logger.warning(
         "%d validation image%s for a false-reject rate of %.3g %%: the threshold is the highest "

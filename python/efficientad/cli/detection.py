@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from efficientad.cli.options import FOLDER, PATH, device_named, device_option
+from efficientad.cli.options import FOLDER, PATH, device_named, device_option, format_option
 
 
 @click.command()
@@ -80,10 +80,7 @@ def predict(
 @click.option(
     "--report", type=FOLDER, help="Folder for report.html: figures, curves, and the images' maps."
 )
-@click.option(
-    "--format", "layout", type=click.Choice(["mvtec_ad", "mvtec_loco", "visa", "folder"]),
-    help="Layout of DATA.  [default: told by what lies in it]",
-)  # fmt: skip
+@format_option
 @device_option
 def evaluate(
     model: Path,
@@ -102,16 +99,19 @@ def evaluate(
     that is missing, say so.
     """
     from efficientad.evaluation import evaluate as evaluate_model
+    from efficientad.labelled_threshold import warn_if_flattered
     from efficientad.output import require_writable
     from efficientad.report import write_report
     from efficientad_ext.detector import Detector
-    from efficientad_ext.model_file import write_atomically
+    from efficientad_ext.model_file import load_model, write_atomically
 
-    detector = Detector.load(model, device_named(device))
-    for folder in (maps, report):
+    loaded = load_model(model)
+    detector = Detector(loaded, device_named(device))
+    for folder in (maps, report, None if json_file is None else json_file.parent):
         if folder is not None:
             require_writable(folder)
     result = evaluate_model(detector, data, layout=layout, maps=maps)
+    warn_if_flattered(loaded, [scored.image.path for scored in result.scored])
     for line in result.lines(detector.threshold):
         click.echo(line)
     if json_file is not None:

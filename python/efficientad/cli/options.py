@@ -16,6 +16,13 @@ puad_option = click.option(
     "--puad/--no-puad", default=True, show_default=True,
     help="PUAD's second score, for anomalies that have no place in the picture.",
 )  # fmt: skip
+format_option = click.option(
+    "--format", "layout", type=click.Choice(["mvtec_ad", "mvtec_loco", "visa", "folder"]),
+    help="Layout of DATA.  [default: told by what lies in it]",
+)  # fmt: skip
+replaced_output_option = click.option(
+    "--output", "-o", type=PATH, help="Model file to write.  [default: MODEL, replaced at once]"
+)
 resume_option = click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 rate_option = click.option(

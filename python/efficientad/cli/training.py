@@ -15,6 +15,7 @@ from efficientad.cli.options import (
     parse_image_size,
     puad_option,
     rate_option,
+    replaced_output_option,
     resume_option,
     seed_option,
 )
@@ -104,9 +105,7 @@ def train(
 @click.command()
 @click.argument("model", type=PATH)
 @click.argument("data", type=FOLDER)
-@click.option(
-    "--output", "-o", type=PATH, help="Model file to write.  [default: MODEL, replaced at once]"
-)
+@replaced_output_option
 @puad_option
 @click.option(
     "--puad-features", type=click.Choice(["student", "teacher"]),

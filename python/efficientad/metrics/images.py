@@ -37,6 +37,11 @@ def image_average_precision(scores: Sequence[float], anomalous: Sequence[bool]) 
 
 def image_f1_max(scores: Sequence[float], anomalous: Sequence[bool]) -> float:
     """The best F1 that any threshold on the scores gives, in (0, 1]."""
+    return float(image_f1_curve(scores, anomalous)[1].max())
+
+
+def image_f1_curve(scores: Sequence[float], anomalous: Sequence[bool]) -> tuple[Floats, Floats]:
+    """F1 by the lowest score that is reported: every score once, falling, and its F1."""
     values, truth = _checked("best F1", scores, anomalous)
     order = np.argsort(-values)
     values, truth = values[order], truth[order]
@@ -45,7 +50,7 @@ def image_f1_max(scores: Sequence[float], anomalous: Sequence[bool]) -> float:
     # Images of equal score are reported together.
     last_of_equals = np.append(values[1:] != values[:-1], True)
     f1 = 2 * found / (reported + found[-1])
-    return float(f1[last_of_equals].max())
+    return values[last_of_equals], f1[last_of_equals]
 
 
 def image_roc_curve(scores: Sequence[float], anomalous: Sequence[bool]) -> tuple[Floats, Floats]:
@@ -68,7 +73,7 @@ def _checked(name: str, scores: Sequence[float], anomalous: Sequence[bool]) -> t
     if truth.all() or not truth.any():
         missing = "normal" if truth.any() else "anomalous"
         raise ValueError(
-            f"the {name} needs normal and anomalous test images, but there is no {missing} image; "
-            "add some to the test images"
+            f"the {name} needs normal and anomalous images, but there is no {missing} image; "
+            "add some"
         )
     return values, truth

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from efficientad.pictures import ANOMALOUS_COLOUR, NORMAL_COLOUR
+from efficientad.histogram import ScoreHistogram
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _WIDTH, _HEIGHT = 360, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 44
-_MAXIMUM_BINS = 40
 
 
 @dataclass(frozen=True)
@@ -86,31 +85,24 @@ def curve_chart(
     return axes.draw(contents)
 
 
-def score_histogram(normal: Sequence[float], anomalous: Sequence[float], threshold: float) -> str:
-    """Histograms of the scores of normal and of anomalous images, and the threshold."""
-    scores = np.array([*normal, *anomalous, threshold])
-    spread = float(scores.max() - scores.min()) or 1.0
-    low, high = float(scores.min()) - 0.02 * spread, float(scores.max()) + 0.02 * spread
-    count = min(_MAXIMUM_BINS, max(8, len(scores) // 5))
-    edges = np.linspace(low, high, count + 1)
-    kinds = (
-        ("normal", NORMAL_COLOUR, np.histogram(normal, edges)[0]),
-        ("anomalous", ANOMALOUS_COLOUR, np.histogram(anomalous, edges)[0]),
-    )
-    top = max(1, *(int(heights.max()) for _, _, heights in kinds))
-    axes = _Axes((low, high), (0, top), "image score", "images")
+def histogram_chart(histogram: ScoreHistogram) -> str:
+    """The histograms of normal and of anomalous images over each other, and the threshold."""
+    edges = histogram.edges
+    kinds = {"normal": histogram.normal, "anomalous": histogram.anomalous}
+    top = max(1, *(int(counts.max()) for counts in kinds.values()))
+    axes = _Axes((edges[0], edges[-1]), (0, 1.05 * top), "image score", "images")
     contents = []
-    for name, colour, heights in kinds:
-        contents.append(f'<g class="{name}" fill="rgb{colour}" fill-opacity="0.6">')
-        for left, right, height in zip(edges[:-1], edges[1:], heights.tolist(), strict=True):
-            if height:
-                x, y = axes.x(left), axes.y(height)
+    for name, counts in kinds.items():
+        contents.append(f'<g class="{name}">')
+        for left, right, count in zip(edges[:-1], edges[1:], counts.tolist(), strict=True):
+            if count:
+                x, y = axes.x(left), axes.y(count)
                 contents.append(
                     f'<rect x="{x:.1f}" y="{y:.1f}" width="{axes.x(right) - x:.1f}" '
                     f'height="{axes.y(0) - y:.1f}"/>'
                 )
         contents.append("</g>")
-    place = axes.x(threshold)
+    place = axes.x(histogram.threshold)
     contents.append(f'<path class="threshold" d="M{place:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
     return axes.draw(contents)
 
@@ -127,7 +119,10 @@ def _ticks(low: float, high: float) -> list[float]:
     """Round numbers in a range, three to seven of them."""
     step = 10.0 ** np.floor(np.log10((high - low) / 2))
     for factor in (1, 2, 5, 10):
-        first, last = np.ceil(low / (factor * step)), np.floor(high / (factor * step))
-        if last - first < 7:
-            return [float(n * factor * step) for n in np.arange(first, last + 1)]
+        # Rounded, because 3 times 0.1 is more than 0.3; adding 0 makes of -0 a 0.
+        places = np.arange(np.floor(low / (factor * step)), np.ceil(high / (factor * step)) + 1)
+        values = [float(f"{place * factor * step:.12g}") + 0.0 for place in places]
+        inside = [value for value in values if low <= value <= high]
+        if len(inside) <= 7:
+            return inside
     raise AssertionError("a step of ten leaves at most three numbers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from html import escape
 from itertools import islice
@@ -10,54 +11,31 @@ from pathlib import Path
 
 from efficientad.evaluation import Evaluation, ScoredImage
 from efficientad.figures import title
+from efficientad.histogram import score_histogram
 from efficientad.metrics import image_roc_curve
 from efficientad.metrics.pixels import PRO_LIMIT
-from efficientad.pictures import ANOMALOUS_COLOUR, NORMAL_COLOUR, colour_map_css
 from efficientad.progress import with_progress
-from efficientad.report.charts import curve_chart, score_histogram
-from efficientad.report.gallery import choose, render
+from efficientad.report.charts import curve_chart, histogram_chart
+from efficientad.report.gallery import Section, choose, render
+from efficientad.report.style import STYLE
 from efficientad_ext.detector import Detector
 from efficientad_ext.model_file import write_atomically
 
 REPORT = "report.html"
 GALLERY_ROOM = 150
+_HEADLINES = ("image_auroc", "au_pro")
 
 # The browser is told to load nothing at all, from nowhere.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_STYLE = f"""
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem;
-  padding: 0 1rem; color: #1b1b1b; background: #fff; }}
-h1, h2 {{ font-weight: 600; }}
-table {{ border-collapse: collapse; }}
-td, th {{ padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top; }}
-td.number {{ font-variant-numeric: tabular-nums; }}
-.charts {{ display: flex; flex-wrap: wrap; gap: 1.5rem; }}
-figure {{ margin: 0; }}
-.charts figure {{ width: 22.5rem; }}
-svg text {{ font: 11px system-ui, sans-serif; fill: #444; }}
-svg .grid {{ stroke: #ddd; fill: none; }}
-svg .curve {{ stroke: rgb{NORMAL_COLOUR}; stroke-width: 2; fill: none; }}
-svg .mark {{ fill: rgb{ANOMALOUS_COLOUR}; }}
-svg .threshold {{ stroke: #1b1b1b; stroke-width: 1.5; stroke-dasharray: 5 4; fill: none; }}
-.scale {{ height: .9rem; width: 20rem; max-width: 100%; background: {colour_map_css()}; }}
-.ends {{ display: flex; justify-content: space-between; width: 20rem; max-width: 100%; }}
-article {{ border-left: .35rem solid #bbb; margin: 1rem 0; padding: .2rem 0 .2rem .8rem; }}
-article.false-reject {{ border-color: rgb{NORMAL_COLOUR}; }}
-article.miss {{ border-color: rgb{ANOMALOUS_COLOUR}; }}
-article p {{ margin: 0 0 .4rem; overflow-wrap: anywhere; }}
-.pictures {{ display: flex; flex-wrap: wrap; gap: .6rem; }}
-.pictures img {{ display: block; image-rendering: auto; }}
-figcaption, .ends {{ color: #555; font-size: .85rem; }}
-"""
 
 
 def write_report(folder: Path | str, detector: Detector, evaluation: Evaluation, name: str) -> Path:
     """Writes ``report.html`` into a folder that exists, all at once.
 
-    The page holds the figures (and, for programs, the whole of `Evaluation.summary` as JSON in the
-    element ``figures``), the ROC and PRO curves, the histograms of the scores with the threshold,
-    and a gallery, sorted by score: false rejects and misses first, then right verdicts, up to 150
-    of each; of every image its combined, local and global map, and its mask.
+    The page holds the histograms of the scores with the threshold, the ROC and PRO curves, the
+    figures (and, for programs, the whole of `Evaluation.summary` as JSON in the element
+    ``figures``), and a gallery, sorted by score: false rejects and misses first, then right
+    verdicts, up to 150 of each; of every image its combined, local and global map, and its mask.
 
     Args:
         folder: where to write to.
@@ -78,12 +56,13 @@ def write_report(folder: Path | str, detector: Detector, evaluation: Evaluation,
             '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(name)}: evaluation</title><style>{_STYLE}</style></head><body>",
-            f"<h1>{escape(name)}</h1>",
-            _figures(evaluation, threshold),
+            f"<title>{escape(name)}: evaluation</title><style>{STYLE}</style></head>",
+            f"<body><main><h1>{escape(name)}</h1>",
+            _headlines(evaluation),
             _charts(evaluation, threshold),
+            _figures(evaluation, threshold),
             *_gallery(detector, evaluation.scored),
-            f'<script type="application/json" id="figures">{summary}</script>',
+            f'</main><script type="application/json" id="figures">{summary}</script>',
             "</body></html>\n",
         ]
     )
@@ -92,13 +71,32 @@ def write_report(folder: Path | str, detector: Detector, evaluation: Evaluation,
     return file
 
 
+def _headlines(evaluation: Evaluation) -> str:
+    """What to know first: how well scores and maps rank, and what the threshold makes of it."""
+    figures = evaluation.figures.values
+    counts = {
+        anomalous: sum(one.image.anomalous == anomalous for one in evaluation.scored)
+        for anomalous in (True, False)
+    }
+    headlines = [
+        *((f"{figures[key]:.4f}", title(key)) for key in _HEADLINES if key in figures),
+        (_percent(evaluation.detected), f"of {counts[True]} anomalous images detected"),
+        (_percent(evaluation.false_alarms), f"of {counts[False]} good images reported"),
+    ]
+    panels = "".join(
+        f'<div class="panel"><b>{escape(value)}</b><small>{escape(what)}</small></div>'
+        for value, what in headlines
+    )
+    return f'<div class="row headlines">{panels}</div>'
+
+
 def _figures(evaluation: Evaluation, threshold: float) -> str:
-    rows = [
-        *((title(key), f"{value:.4f}") for key, value in evaluation.figures.values.items()),
-        *(
-            (f"image AU-ROC, {kind} only", f"{value:.4f}")
-            for kind, value in evaluation.auroc_by_defect.items()
-        ),
+    metrics = [(title(key), f"{value:.4f}") for key, value in evaluation.figures.values.items()]
+    by_defect = [
+        (f"image AU-ROC, {kind} only", f"{value:.4f}")
+        for kind, value in evaluation.auroc_by_defect.items()
+    ]
+    verdicts = [
         ("threshold", f"{threshold:.4f}"),
         ("anomalous images detected", _percent(evaluation.detected)),
         ("good images reported", _percent(evaluation.false_alarms)),
@@ -106,10 +104,24 @@ def _figures(evaluation: Evaluation, threshold: float) -> str:
         ("images that could not be read", str(len(evaluation.skipped))),
         ("images whose masks cannot be used", str(len(evaluation.skipped_masks))),
         ("anomalous images without a marked pixel", str(len(evaluation.unmarked))),
-        *((title(key), why) for key, why in evaluation.figures.unavailable.items()),
     ]
+    unavailable = [(title(key), why) for key, why in evaluation.figures.unavailable.items()]
+    tables = "".join(
+        f'<div class="panel">{_table(rows, kind)}</div>'
+        for rows, kind in (
+            (metrics, "number"),
+            (by_defect, "number"),
+            (verdicts, "number"),
+            (unavailable, "reason"),
+        )
+        if rows
+    )
+    return f'<h2>Figures</h2><div class="row figures">{tables}</div>'
+
+
+def _table(rows: Sequence[tuple[str, str]], kind: str) -> str:
     cells = "".join(
-        f'<tr><td>{escape(what)}</td><td class="number">{escape(value)}</td></tr>'
+        f'<tr><td>{escape(what)}</td><td class="{kind}">{escape(value)}</td></tr>'
         for what, value in rows
     )
     return f"<table>{cells}</table>"
@@ -117,42 +129,33 @@ def _figures(evaluation: Evaluation, threshold: float) -> str:
 
 def _charts(evaluation: Evaluation, threshold: float) -> str:
     scored, figures = evaluation.scored, evaluation.figures.values
-    charts = []
+    histogram = score_histogram(
+        [one.score for one in scored if not one.image.anomalous],
+        [one.score for one in scored if one.image.anomalous],
+        threshold,
+    )
+    legend = (
+        '<i class="normal"></i> good, <i class="anomalous"></i> anomalous; dashed: the threshold, '
+        "everything right of it is reported"
+    )
+    charts = [("Scores", histogram_chart(histogram), legend)]
     if "image_auroc" in figures:
         curve = image_roc_curve(
             [one.score for one in scored], [one.image.anomalous for one in scored]
         )
         mark = (evaluation.false_alarms or 0.0, evaluation.detected or 0.0)
-        charts.append(
-            (
-                f"ROC of the images, AU-ROC {figures['image_auroc']:.4f}; the dot is the threshold",
-                curve_chart(curve, ("good images reported", "anomalous images detected"), 1, mark),
-            )
-        )
+        labels = ("good images reported", "anomalous images detected")
+        legend = f"AU-ROC {figures['image_auroc']:.4f}; the dot is the threshold"
+        charts.append(("ROC of the images", curve_chart(curve, labels, 1, mark), legend))
     if evaluation.pro_curve is not None:
         labels = ("normal pixels reported", "mean overlap of the regions")
-        charts.append(
-            (
-                f"per-region overlap, AU-PRO {figures['au_pro']:.4f}",
-                curve_chart(evaluation.pro_curve, labels, PRO_LIMIT),
-            )
-        )
-    charts.append(
-        (
-            "scores of good images (blue) and anomalous ones (red); the dashed line is the "
-            "threshold",
-            score_histogram(
-                [one.score for one in scored if not one.image.anomalous],
-                [one.score for one in scored if one.image.anomalous],
-                threshold,
-            ),
-        )
-    )
+        chart = curve_chart(evaluation.pro_curve, labels, PRO_LIMIT)
+        charts.append(("Per-region overlap", chart, f"AU-PRO {figures['au_pro']:.4f}"))
     drawn = "".join(
-        f"<figure>{chart}<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, chart in charts
+        f'<figure class="panel"><b>{heading}</b>{chart}<figcaption>{legend}</figcaption></figure>'
+        for heading, chart, legend in charts
     )
-    return f'<h2>Curves and scores</h2><div class="charts">{drawn}</div>'
+    return f'<h2>Scores and curves</h2><div class="row charts">{drawn}</div>'
 
 
 def _gallery(detector: Detector, scored: Sequence[ScoredImage]) -> list[str]:
@@ -160,24 +163,39 @@ def _gallery(detector: Detector, scored: Sequence[ScoredImage]) -> list[str]:
     parts = ["<h2>Images</h2>"]
     if map_threshold > 0:
         parts.append(
-            f'<p>Maps:</p><div class="scale"></div><div class="ends"><span>0</span>'
-            f"<span>threshold, {map_threshold:.3g}</span><span>{2 * map_threshold:.3g}</span></div>"
+            f'<div class="scale"><div></div><p><small>0</small><small>threshold of the maps, '
+            f"{map_threshold:.3g}</small><small>{2 * map_threshold:.3g}</small></p></div>"
         )
     sections = choose(scored, detector.threshold, GALLERY_ROOM)
+    folder = _common_folder([one.image.path for one in scored])
     shown = [(section.kind, one) for section in sections for one in section.images]
     cards = iter(
-        [_card(detector, kind, one) for kind, one in with_progress("report", "image", shown)]
+        [
+            _card(detector, kind, one, one.image.path.absolute().relative_to(folder))
+            for kind, one in with_progress("report", "image", shown)
+        ]
     )
     for section in sections:
-        count = len(section.images) + section.left_out
-        parts.append(f"<h3>{section.heading}: {count}</h3>")
+        parts.append(f"<h3>{_heading(section)}</h3>")
         parts += islice(cards, len(section.images))
-        if section.left_out:
-            parts.append(f"<p>{section.left_out} more are not shown.</p>")
     return parts
 
 
-def _card(detector: Detector, kind: str, scored: ScoredImage) -> str:
+def _heading(section: Section) -> str:
+    shown = len(section.images)
+    heading = f"{section.heading}: {shown + section.left_out}"
+    if not section.left_out:
+        return heading
+    which = "nearest to" if section.kind == "right" else "furthest from"
+    return f"{heading} <small>(shown are the {shown} {which} the threshold)</small>"
+
+
+def _common_folder(paths: Sequence[Path]) -> Path:
+    """The folder below which all the files lie, whose name says nothing about any of them."""
+    return Path(os.path.commonpath([path.absolute().parent for path in paths]))
+
+
+def _card(detector: Detector, kind: str, scored: ScoredImage, name: Path) -> str:
     verdict = "anomalous" if scored.verdict else "normal"
     pictures = "".join(
         f'<figure><img src="{url}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
@@ -186,12 +204,14 @@ def _card(detector: Detector, kind: str, scored: ScoredImage) -> str:
     parts = ""
     if scored.picturable_score is not None and scored.unpicturable_score is not None:
         parts = (
-            f"; picturable score {scored.picturable_score:.4f}, unpicturable (PUAD) "
-            f"{scored.unpicturable_score:.4f}"
+            f"<p><small>picturable score {scored.picturable_score:.4f}<br>unpicturable (PUAD) "
+            f"{scored.unpicturable_score:.4f}</small></p>"
         )
     return (
-        f'<article class="{kind}"><p><b>{scored.score:.4f}</b>, verdict {verdict}, is '
-        f"{escape(scored.image.label)}: {escape(str(scored.image.path))}{parts}</p>"
+        f'<article class="{kind}"><div><p><b>{scored.score:.4f}</b></p>'
+        f'<p>verdict <span class="verdict {verdict}">{verdict}</span>, '
+        f"is {escape(scored.image.label)}</p>{parts}"
+        f"<p><small>{escape(name.as_posix())}</small></p></div>"
         f'<div class="pictures">{pictures}</div></article>'
     )
 
