@@ -81,11 +81,13 @@ def test_the_histogram_counts_every_image_on_its_side_of_the_threshold(
     assert axes.lines[0].get_xdata()[0] == detector.threshold
 
 
-def test_an_explanation_shows_the_maps_and_the_mask(detector: Detector, evaluation: Evaluation):
-    image = next(one.image for one in evaluation.scored if one.image.label == "hole")
-    figure = plots.explanation(detector, image)
+def test_a_result_shows_the_maps_and_the_mask(detector: Detector, evaluation: Evaluation):
+    scored = next(one for one in evaluation.scored if one.image.label == "hole")
+    figure = plots.result(detector, scored)
     drawn(figure)
-    found = explain(detector, image)
+    found = explain(detector, scored.image)
+    verdict = "anomalous" if scored.verdict else "normal"
+    assert figure.get_suptitle() == f"score {scored.score:.4f}, verdict {verdict}"
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["hole", "combined map", "local map", "global map", "mask"]
     shown = [axes.images[0] for axes in figure.axes]
@@ -100,8 +102,9 @@ def test_an_explanation_shows_the_maps_and_the_mask(detector: Detector, evaluati
         assert np.abs(colours - expected).max() <= 3
 
 
-def test_a_normal_image_has_no_mask(detector: Detector, tiny_data: Path):
-    figure = plots.explanation(detector, LabelledImage(tiny_data / "test/good/000.png", "good"))
+def test_a_normal_image_has_no_mask(detector: Detector, evaluation: Evaluation):
+    scored = next(one for one in evaluation.scored if not one.image.anomalous)
+    figure = plots.result(detector, scored)
     assert [axes.get_title() for axes in figure.axes][-1] == "global map"
 
 
@@ -123,7 +126,7 @@ def test_without_matplotlib_one_sentence_says_so(
         lambda: plots.roc_curve(evaluation),
         lambda: plots.pro_curve(evaluation),
         lambda: plots.score_histogram(evaluation, 0.5),
-        lambda: plots.explanation(detector, evaluation.scored[0].image),
+        lambda: plots.result(detector, evaluation.scored[0]),
     ):
         with pytest.raises(ImportError, match=r'run: pip install "efficientad-ext\[plots\]"$'):
             plot()

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from efficientad.datasets import LabelledImage
-from efficientad.evaluation import Evaluation
+from efficientad.evaluation import Evaluation, ScoredImage
 from efficientad.explanation import explain
 from efficientad.histogram import score_histogram as histogram_of
 from efficientad.metrics import image_roc_curve
@@ -94,20 +93,20 @@ def score_histogram(evaluation: Evaluation, threshold: float) -> Figure:
     return _figure_of(axes)
 
 
-def explanation(detector: Detector, image: LabelledImage) -> Figure:
+def result(detector: Detector, scored: ScoredImage) -> Figure:
     """One image beside its combined, local and global map, and its mask if it has one.
 
     The maps are on one colour scale, whose middle is the model's threshold for maps.
 
     Args:
         detector: the model.
-        image: a file with its label and masks, such as ``evaluation.scored[0].image``.
+        scored: one of the images of an evaluation, see `Evaluation.scored`.
 
     Raises:
         ValueError, OSError: if the file cannot be read as an image.
     """
     colours = _colours()
-    found = explain(detector, image)
+    found = explain(detector, scored.image)
     maps = {
         "combined map": found.combined_map,
         "local map": found.local_map,
@@ -115,10 +114,10 @@ def explanation(detector: Detector, image: LabelledImage) -> Figure:
     }
     count = 1 + len(maps) + (found.mask is not None)
     height, width = found.image.shape[:2]
-    figure = _new_figure(count * (0.2 + 2.4 * min(2.0, max(0.5, width / height))), 2.8)
+    figure = _new_figure(count * (0.2 + 2.4 * min(2.0, max(0.5, width / height))), 3.1)
     all_axes = figure.subplots(1, count)
     all_axes[0].imshow(found.image)
-    all_axes[0].set_title(image.label)
+    all_axes[0].set_title(scored.image.label)
     for axes, (name, values) in zip(all_axes[1:], maps.items(), strict=False):
         shown = display_values(values, detector.map_threshold)
         axes.imshow(shown, cmap=colours, vmin=0, vmax=1)
@@ -128,6 +127,8 @@ def explanation(detector: Detector, image: LabelledImage) -> Figure:
         all_axes[-1].set_title("mask")
     for axes in all_axes:
         axes.set_axis_off()
+    verdict = "anomalous" if scored.verdict else "normal"
+    figure.suptitle(f"score {scored.score:.4f}, verdict {verdict}", fontsize="medium")
     return figure
 
 
