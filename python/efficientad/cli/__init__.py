@@ -11,6 +11,7 @@ from efficientad.cli.description import demo, info
 from efficientad.cli.detection import evaluate, predict
 from efficientad.cli.distillation import distill
 from efficientad.cli.group import Commands
+from efficientad.cli.timing import time_model
 from efficientad.cli.training import calibrate, train
 
 
@@ -20,5 +21,14 @@ def main() -> None:
     """Visual anomaly detection with EfficientAD: learn from good images, find what is different."""
 
 
-for command in (train, calibrate, predict, evaluate, info, distill, demo):
+for command in (
+    train,
+    calibrate,
+    predict,
+    evaluate,
+    info,
+    time_model,
+    distill,
+    demo,
+):
     main.add_command(command)
