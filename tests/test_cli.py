@@ -210,6 +210,8 @@ def test_help_does_not_load_torch():
         "evaluate",
         "info",
         "time",
+        "reproduce",
+        "ablate",
         "distill",
         "demo",
     ],

@@ -11,6 +11,7 @@ from efficientad.cli.description import demo, info
 from efficientad.cli.detection import evaluate, predict
 from efficientad.cli.distillation import distill
 from efficientad.cli.group import Commands
+from efficientad.cli.reproduction import ablate, reproduce
 from efficientad.cli.timing import time_model
 from efficientad.cli.training import calibrate, train
 
@@ -28,6 +29,8 @@ for command in (
     evaluate,
     info,
     time_model,
+    reproduce,
+    ablate,
     distill,
     demo,
 ):
