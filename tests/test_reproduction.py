@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,7 +33,7 @@ from efficientad.reproduction import (
 from efficientad.reproduction import experiment as experiment_module
 from efficientad.reproduction import run as run_module
 from efficientad.reproduction.collection import OTHER
-from efficientad.reproduction.processes import default_jobs
+from efficientad.reproduction.processes import Failure, _Processes, default_jobs
 from efficientad.reproduction.results import Results, spread
 from efficientad.reproduction.tables import format_table, reproduction_tables
 from efficientad.teacher import Teacher
@@ -371,6 +373,20 @@ def test_processes_save_their_state_when_they_are_stopped(tmp_path: Path, collec
 
 def text_of(file: Path) -> str:
     return file.read_text() if file.exists() else ""
+
+
+def test_a_process_that_is_killed_is_a_failure_like_others(
+    warnings_logged: pytest.LogCaptureFixture,
+):
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    sender.close()
+    experiment = SimpleNamespace(title="bottle (small, seed 0)")
+    process = SimpleNamespace(exitcode=-9, join=lambda: None)
+    processes = _Processes([], 2)
+    processes._running[7] = (process, receiver, experiment)
+    processes._end(7)
+    assert processes._failures == [Failure(experiment, "its process ended with exit status -9")]
+    assert "bottle (small, seed 0) failed: its process" in warnings_logged.text
 
 
 def test_how_many_at_once(monkeypatch: pytest.MonkeyPatch):
