@@ -82,20 +82,27 @@ def test_train_predict_evaluate_info(tmp_path: Path, tiny_data: Path):
 
 
 def test_calibrate_anew(tmp_path: Path, tiny_model: Path, tiny_data: Path):
+    assert "PUAD's features: the student's" in run("info", tiny_model).stdout
     other = tmp_path / "cloth"
     (other / "train" / "good").mkdir(parents=True)
     for number, image in enumerate(sorted((tiny_data / "train" / "good").iterdir())):
         turned = Image.open(image).rotate(180)
         turned.save(other / "train" / "good" / f"{number}.png")
     output = tmp_path / "anew.safetensors"
-    result = run("calibrate", tiny_model, other, "--output", output, "--false-reject-rate", "0.2")
+    result = run(
+        "calibrate", tiny_model, other, "--output", output, "--false-reject-rate", "0.2",
+        "--puad-features", "teacher",
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
     before, after = load_model(tiny_model), load_model(output)
     assert result.stdout == f"{output}: threshold {after.threshold:.4f}\n"
     assert after.quantiles != before.quantiles
     assert after.threshold != before.threshold
-    assert after.puad is not None
+    assert after.feature_source == "teacher"
+    assert "PUAD's features: the teacher's" in run("info", output).stdout
     assert all(torch.equal(before.student[key], after.student[key]) for key in before.student)
+    assert run("calibrate", output, other).exit_code == 0
+    assert load_model(output).feature_source == "teacher"
     without = run("calibrate", output, other, "--no-puad")
     assert without.exit_code == 0, without.output
     assert load_model(output).puad is None
@@ -157,6 +164,29 @@ def test_output_names_never_collide(tmp_path: Path):
             ["train", "DATA", "-o", "OUT/m", "--teacher", "random", "--penalty-images", "nowhere"],
             "nowhere does not exist",
         ),
+        (["time", "none.safetensors"], "none.safetensors does not exist"),
+        (["time", "MODEL", "--precision", "tf32"], 'precision "tf32" is for CUDA devices'),
+        (["reproduce", "DATA", "-o", "OUT/r"], "--teacher FILE"),
+        (["reproduce", "none", "-o", "OUT/r", "--teacher", "random"], "none does not exist"),
+        (
+            ["ablate", "DATA/test", "-o", "OUT/r", "--table", "puad", "--teacher", "random"],
+            "holds no category",
+        ),
+        (
+            [
+                "ablate",
+                "DATA",
+                "-o",
+                "OUT/r",
+                "--table",
+                "puad",
+                "--teacher",
+                "random",
+                "--image-size",
+                "64x64",
+            ],
+            "128",
+        ),
         (["distill", "--images", "nowhere", "-o", "OUT/t"], "nowhere does not exist"),
         (["distill", "--images", "DATA", "-o", "OUT/no/t"], "create it first"),
         (
@@ -203,6 +233,9 @@ def test_help_does_not_load_torch():
         "predict",
         "evaluate",
         "info",
+        "time",
+        "reproduce",
+        "ablate",
         "distill",
         "demo",
     ],

@@ -11,7 +11,9 @@ from efficientad.cli.description import demo, info
 from efficientad.cli.detection import evaluate, predict
 from efficientad.cli.distillation import distill
 from efficientad.cli.group import Commands
+from efficientad.cli.reproduction import ablate, reproduce
 from efficientad.cli.threshold import threshold
+from efficientad.cli.timing import time_model
 from efficientad.cli.training import calibrate, train
 
 
@@ -21,5 +23,17 @@ def main() -> None:
     """Visual anomaly detection with EfficientAD: learn from good images, find what is different."""
 
 
-for command in (train, calibrate, threshold, predict, evaluate, info, distill, demo):
+for command in (
+    train,
+    calibrate,
+    threshold,
+    predict,
+    evaluate,
+    info,
+    time_model,
+    reproduce,
+    ablate,
+    distill,
+    demo,
+):
     main.add_command(command)
