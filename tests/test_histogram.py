@@ -28,3 +28,11 @@ def test_one_score_that_is_the_threshold(scores: tuple[list[float], list[float]]
     found = score_histogram(*scores, threshold=0.3)
     assert (found.normal.sum(), found.anomalous.sum()) == tuple(map(len, scores))
     assert found.edges[0] < 0.3 < found.edges[-1]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_the_outermost_bins_are_empty_where_the_threshold_is_an_outermost_score(threshold: float):
+    found = score_histogram([0.0, 0.25], [1.0], threshold)
+    for counts, total in ((found.normal, 2), (found.anomalous, 1)):
+        assert counts[0] == counts[-1] == 0
+        assert counts.sum() == total

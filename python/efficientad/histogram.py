@@ -39,7 +39,8 @@ def score_histogram(
     scores = np.array([*normal, *anomalous, threshold])
     low, high = float(scores.min()), float(scores.max())
     width = (high - low or 1.0) / min(_MOST_BINS, max(_FEWEST_BINS, len(scores) // 5))
-    first = np.floor((low - threshold) / width) - 1
+    # An empty bin below that of the lowest score, which may be the upper edge of its own.
+    first = np.ceil((low - threshold) / width) - 2
     last = np.ceil((high - threshold) / width) + 1
     edges = threshold + width * np.arange(first, last + 1)
     return ScoreHistogram(edges, _counts(normal, edges), _counts(anomalous, edges), threshold)
