@@ -18,7 +18,7 @@ def test_bins_above_the_threshold_hold_what_it_reports(threshold: float):
     for counts, scores in ((found.normal, normal), (found.anomalous, anomalous)):
         assert counts.sum() == len(scores)
         assert counts[above].sum() == (scores > threshold).sum()
-        assert counts[0] == counts[-1] == 0
+        assert found.edges[0] < scores.min() <= scores.max() < found.edges[-1]
     assert len(found.normal) <= 44
     assert np.all(np.diff(found.edges) > 0)
 
@@ -28,3 +28,14 @@ def test_one_score_that_is_the_threshold(scores: tuple[list[float], list[float]]
     found = score_histogram(*scores, threshold=0.3)
     assert (found.normal.sum(), found.anomalous.sum()) == tuple(map(len, scores))
     assert found.edges[0] < 0.3 < found.edges[-1]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_an_outermost_score_that_is_the_threshold(threshold: float):
+    found = score_histogram([0.0, 0.25], [1.0], threshold)
+    assert found.edges[0] < 0.0
+    assert found.edges[-1] > 1.0
+    assert (found.normal.sum(), found.anomalous.sum()) == (2, 1)
+    above = found.edges[:-1] >= threshold
+    assert found.normal[above].sum() == (1 if threshold == 0 else 0)
+    assert found.anomalous[above].sum() == (1 if threshold == 0 else 0)

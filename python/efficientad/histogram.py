@@ -35,11 +35,12 @@ class ScoreHistogram:
 def score_histogram(
     normal: Sequence[float], anomalous: Sequence[float], threshold: float
 ) -> ScoreHistogram:
-    """The histogram of finite scores; its outermost bins are empty."""
+    """The histogram of finite scores, with room for all of them between its outermost edges."""
     scores = np.array([*normal, *anomalous, threshold])
     low, high = float(scores.min()), float(scores.max())
     width = (high - low or 1.0) / min(_MOST_BINS, max(_FEWEST_BINS, len(scores) // 5))
-    first = np.floor((low - threshold) / width) - 1
+    # One bin more than needed at each end, for scores that lie on an edge but for rounding.
+    first = np.ceil((low - threshold) / width) - 2
     last = np.ceil((high - threshold) / width) + 1
     edges = threshold + width * np.arange(first, last + 1)
     return ScoreHistogram(edges, _counts(normal, edges), _counts(anomalous, edges), threshold)
