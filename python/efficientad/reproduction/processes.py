@@ -126,7 +126,7 @@ class _Processes:
 
 def _run_apart(experiment: Experiment, threads: int, sender: Connection) -> None:
     """What a process does."""
-    # A session of its own: Ctrl-C reaches the parent alone, which asks for an end once.
+    # Away from the terminal: Ctrl-C reaches the parent alone, which asks for an end once.
     os.setsid()
     experiment.log_file.parent.mkdir(parents=True, exist_ok=True)
     log = experiment.log_file.open("a", encoding="utf-8")
