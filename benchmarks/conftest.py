@@ -68,9 +68,13 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
+def processor_of(device: torch.device) -> str:
+    return f"cpu {gate.processor()}" if device.type == "cpu" else device.type
+
+
 @dataclass
 class Results:
-    """The ratios of this session by device and name, and what is to be said about them."""
+    """The ratios of this session by processor and name, and what is to be said about them."""
 
     ratios: dict[tuple[str, str], float]
     floors: dict[tuple[str, str], float | None]
@@ -126,10 +130,10 @@ def compare(
         other: Callable[[], object],
         floor: float | None = None,
     ) -> None:
-        expected = gate.load().get(device.type, {}).get(name)
+        processor = processor_of(device)
+        known = gate.of_processor(gate.load(), processor).get(name)
         update = request.config.getoption("--update-expected")
-        if expected is None:
-            expected = gate.Expectation(ratio=0.0, floor=floor)
+        expected = known or gate.Expectation(ratio=0.0, floor=floor)
         for attempt in range(ATTEMPTS):
             if attempt > 0:
                 # A benchmark fixture measures once; a repetition starts its statistics anew.
@@ -141,15 +145,14 @@ def compare(
             if problem is None or update:
                 break
         benchmark.extra_info["ratio"] = round(ratio, 3)
-        RESULTS.ratios[device.type, name] = ratio
-        RESULTS.floors[device.type, name] = floor
+        RESULTS.ratios[processor, name] = ratio
+        RESULTS.floors[processor, name] = floor
         if update:
             return
         assert problem is None, problem
-        known = gate.load().get(device.type, {}).get(name)
         remark = gate.remark(name, ratio, known)
         if remark is not None:
-            RESULTS.remarks.append(f"{device.type} {remark}")
+            RESULTS.remarks.append(f"{processor} {remark}")
 
     return run
 
@@ -158,10 +161,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not RESULTS.ratios or not session.config.getoption("--update-expected"):
         return
     expectations = gate.load()
-    for (device_type, name), ratio in RESULTS.ratios.items():
-        entries = expectations.setdefault(device_type, {})
-        margin = entries[name].margin if name in entries else gate.DEFAULT_MARGIN
-        floor = RESULTS.floors[device_type, name]
+    for (processor, name), ratio in RESULTS.ratios.items():
+        entries = expectations.setdefault(processor, {})
+        known = gate.of_processor(expectations, processor).get(name)
+        margin = known.margin if known else gate.DEFAULT_MARGIN
+        floor = RESULTS.floors[processor, name]
         entries[name] = gate.Expectation(round(ratio, 2), margin, floor)
     gate.save(expectations)
 
@@ -172,10 +176,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("ratios: time of the comparison / ours, medians")
     config = build_config()
     terminalreporter.write_line(
-        f"{torch.get_num_threads()} threads, {config['cpu_instruction_set']}, "
+        f"{gate.processor()}, {torch.get_num_threads()} threads, "
+        f"{config['cpu_instruction_set']}, "
         f"torch {torch.__version__}"
     )
-    for (device_type, name), ratio in sorted(RESULTS.ratios.items()):
-        terminalreporter.write_line(f"{device_type:5} {name:60} {ratio:8.2f}")
+    for (processor, name), ratio in sorted(RESULTS.ratios.items()):
+        terminalreporter.write_line(f"{processor.split()[0]:5} {name:60} {ratio:8.2f}")
     for remark in RESULTS.remarks:
         terminalreporter.write_line(remark)

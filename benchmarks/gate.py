@@ -1,14 +1,16 @@
 """Expected ratios, and what to say of a measured one.
 
-`expected.json` holds, for each device and comparison, the ratio (time of what a user would pick
+`expected.json` holds, for each processor and comparison, the ratio (time of what a user would pick
 instead, divided by ours) that was measured when the file was last written, the margin by which a
 run may differ, and for some comparisons a floor: the ratio that the project promises, whatever was
-measured last.
+measured last. A processor that is not in the file is held to the floors alone: what another one
+shows says little about it.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,9 +42,29 @@ class Expectation:
 
 Expectations = dict[str, dict[str, Expectation]]
 
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+def processor(cpu_info: Path = _CPU_INFO) -> str:
+    """The CPU's vendor, family and model; where the system does not tell, its architecture."""
+    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
+    told: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        told.setdefault(name.strip(), value.strip())
+    if not {"vendor_id", "cpu family", "model"} <= told.keys():
+        return platform.machine()
+    return f"{told['vendor_id']} family {told['cpu family']} model {told['model']}"
+
+
+def of_processor(expectations: Expectations, name: str) -> dict[str, Expectation]:
+    """The expectations of a processor: of the longest key with which its name begins."""
+    keys = [key for key in expectations if f"{name} ".startswith(f"{key} ")]
+    return expectations[max(keys, key=len)] if keys else {}
+
 
 def load(path: Path = EXPECTED) -> Expectations:
-    """The expectations by device and name."""
+    """The expectations by processor and name."""
     if not path.exists():
         return {}
     stored = json.loads(path.read_text())

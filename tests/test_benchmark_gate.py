@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import sys
 from pathlib import Path
 
@@ -52,4 +53,22 @@ def test_expectations_survive_a_round_trip(gate, tmp_path):
 
 
 def test_committed_file_can_be_read(gate):
-    assert gate.load()["cpu"]
+    assert gate.of_processor(gate.load(), "cpu AuthenticAMD family 26 model 2")
+
+
+def test_a_processor_is_held_to_its_own_expectations(gate):
+    newer, older = {"a": gate.Expectation(2.0)}, {"a": gate.Expectation(1.0)}
+    expectations = {"cpu X family 2": newer, "cpu X": older, "cuda": {}}
+    assert gate.of_processor(expectations, "cpu X family 2 model 5") == newer
+    assert gate.of_processor(expectations, "cpu X family 21 model 5") == older
+    assert gate.of_processor(expectations, "cpu Y family 2 model 5") == {}
+    assert gate.of_processor(expectations, "cuda") == {}
+
+
+def test_the_processor_is_told_from_others(gate, tmp_path):
+    told = tmp_path / "cpuinfo"
+    told.write_text(
+        "processor\t: 0\nvendor_id\t: X\ncpu family\t: 2\nmodel\t\t: 5\nmodel name\t: Z\n"
+    )
+    assert gate.processor(told) == "X family 2 model 5"
+    assert gate.processor(tmp_path / "absent") == platform.machine()
