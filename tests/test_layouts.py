@@ -14,6 +14,7 @@ from efficientad.datasets import (
     detect_format,
     find_dataset,
     find_test_set,
+    fingerprint,
     read_ground_truth,
 )
 from PIL import Image
@@ -188,6 +189,24 @@ def test_visa_follows_its_list(tmp_path: Path):
     assert (test_set.category, test_set.format) == ("candle", "visa")
     assert by_name(test_set) == {"anomaly/0.JPG": ["0.png"], "good/2.JPG": []}
     assert read_ground_truth(test_set.images[0], SIZE).mask.any()
+
+
+@pytest.mark.parametrize("given", ["candle", ".", "../candle"])
+def test_visa_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str):
+    root = make_visa(tmp_path)
+    expected = fingerprint(find_dataset(root).train, root)
+    monkeypatch.chdir(tmp_path if given == "candle" else root)
+    dataset = find_dataset(given)
+    assert all(path.is_file() for path in dataset.train)
+    assert fingerprint(dataset.train, Path(given)) == expected
+
+
+def test_visa_whose_list_leads_elsewhere(tmp_path: Path):
+    root = make_visa(tmp_path)
+    file = tmp_path / "split_csv/1cls.csv"
+    file.write_text(file.read_text().replace("candle/Data/Images", "pcb1/Data/Images"))
+    with pytest.raises(ValueError, match="expected a path that begins with candle/"):
+        find_dataset(root)
 
 
 def test_visa_without_its_list_or_without_the_scenario(tmp_path: Path):

@@ -26,16 +26,16 @@ def find_dataset(root: Path) -> Dataset:
     rows = _rows(root, "train")
     if anomalous := [row["image"] for row in rows if row["label"] != _NORMAL]:
         raise ValueError(f"{_list(root)} has an anomalous image for training: {anomalous[0]}")
-    return Dataset(tuple(sorted(_collection(root) / row["image"] for row in rows)), ())
+    return Dataset(tuple(sorted(_path(root, row["image"]) for row in rows)), ())
 
 
 def find_test_set(root: Path) -> LabelledSet:
     """The images that the list has for testing, with their masks."""
     images = [
         LabelledImage(
-            _collection(root) / row["image"],
+            _path(root, row["image"]),
             GOOD if row["label"] == _NORMAL else row["label"],
-            (_collection(root) / row["mask"],) if row["mask"] else (),
+            (_path(root, row["mask"]),) if row["mask"] else (),
         )
         for row in _rows(root, "test")
     ]
@@ -55,9 +55,15 @@ def _rows(root: Path, split: str) -> list[dict[str, str]]:
     return rows
 
 
-def _collection(root: Path) -> Path:
-    return root.resolve().parent
+def _path(root: Path, name: str) -> Path:
+    """A file that the list names, below the scenario's folder as it was given."""
+    category = category_name(root)
+    if not Path(name).is_relative_to(category):
+        raise ValueError(
+            f"{_list(root)} has {name!r} for {category}; expected a path that begins with {category}/"
+        )
+    return root / Path(name).relative_to(category)
 
 
 def _list(root: Path) -> Path:
-    return _collection(root) / "split_csv" / "1cls.csv"
+    return root.resolve().parent / "split_csv" / "1cls.csv"
