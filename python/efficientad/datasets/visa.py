@@ -60,7 +60,8 @@ def _path(root: Path, name: str) -> Path:
     category = category_name(root)
     if not Path(name).is_relative_to(category):
         raise ValueError(
-            f"{_list(root)} has {name!r} for {category}; expected a path that begins with {category}/"
+            f"{_list(root)} has {name!r} for {category}; expected a path that begins with "
+            f"{category}/"
         )
     return root / Path(name).relative_to(category)
 
