@@ -152,7 +152,7 @@ def test_output_names_never_collide(tmp_path: Path):
         (["predict", "MODEL", "DATA", "--device", "cuda:99"], "there is no device cuda:99"),
         (["evaluate", "MODEL", "DATA/train/good"], "has no test images"),
         (["info", "DATA/train/good/000.png"], "000.png"),
-        (["train", "DATA", "-o", "OUT/m.safetensors"], "--teacher FILE"),
+        (["train", "DATA", "-o", "OUT/m", "--size", "medium"], "no medium teacher comes with"),
         (["train", "DATA", "-o", "OUT/m", "--teacher", "none.pth"], "none.pth does not exist"),
         (["train", "none", "-o", "OUT/m", "--teacher", "random"], "none does not exist"),
         (["train", "DATA", "-o", "OUT/no/m", "--teacher", "random"], "create it first"),

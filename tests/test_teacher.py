@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
+import efficientad
 import pytest
 import torch
 from efficientad.networks import pdn
-from efficientad.teacher import Teacher, load_teacher, random_teacher
+from efficientad.teacher import Teacher, default_teacher, load_teacher, random_teacher
+from efficientad.training import TrainingConfig, train
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 
@@ -120,3 +124,38 @@ def test_random_teacher_keeps_the_scale_of_its_activations(size):
         features = network(torch.randn(1, 3, 64, 64))
     scale = float(features.square().mean().sqrt())
     assert 0.1 < scale < 10
+
+
+WEIGHTS = Path(efficientad.__file__).with_name("weights")
+
+
+def test_the_default_teacher_comes_with_the_package():
+    teacher = default_teacher("small")
+    assert teacher.size == "small"
+    path = WEIGHTS / teacher.source
+    assert path.stat().st_size < 6_000_000
+    with safe_open(path, "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+
+
+def test_a_size_without_a_default_teacher():
+    with pytest.raises(ValueError, match="no medium teacher comes with this version; distil one"):
+        default_teacher("medium")
+
+
+def test_the_model_card_tells_what_the_file_tells():
+    with safe_open(WEIGHTS / "teacher_small.safetensors", "pt") as file:
+        record = json.loads(file.metadata()["efficientad-teacher"])
+    card = (WEIGHTS / "README.md").read_text()
+    row = next(line for line in card.splitlines() if line.startswith("| `teacher_small"))
+    _, steps, batch, photos, loss = (cell.strip() for cell in row.strip("|").split("|"))
+    assert int(steps.replace(",", "")) == record["steps"] == record["held-out loss"][-1][0]
+    assert int(batch) == record["batch size"]
+    assert int(photos.replace(",", "")) == record["images"]
+    assert float(loss) == round(record["held-out loss"][-1][1], 4)
+
+
+def test_training_takes_the_default_teacher(tmp_path: Path, tiny_data: Path):
+    config = TrainingConfig(input_size=(128, 128), steps=1)
+    model = train(tiny_data, tmp_path / "model.safetensors", config=config, puad=False)
+    assert model.training["teacher's fingerprint"] == default_teacher("small").fingerprint

@@ -9,7 +9,6 @@ from pathlib import Path
 from efficientad.evaluation import Evaluation, ScoredImage, evaluate
 from efficientad.pictures import ResultRow, png_bytes, result_table
 from efficientad.run_images import NO_PENALTY
-from efficientad.teacher import random_teacher
 from efficientad.textures import make_dataset
 from efficientad.training import TrainingConfig, train
 from efficientad_ext.detector import Detector
@@ -42,18 +41,14 @@ def run_demo(output: Path, steps: int = STEPS) -> Evaluation:
     logger.info("making images of cloth in %s", data)
     make_dataset(data, _TRAIN, _VALIDATION, _TEST_GOOD, _TEST_EACH_DEFECT, _SEED)
     config = TrainingConfig("small", _INPUT_SIZE, steps, _SEED)
-    teacher = random_teacher(config.size)
-    train(data, model_file, teacher, config, penalty_images=NO_PENALTY, resume=True)
+    train(data, model_file, config=config, penalty_images=NO_PENALTY, resume=True)
     detector = Detector.load(model_file)
     evaluation = evaluate(detector, data)
     write_atomically(
         output / "results.json", (json.dumps(evaluation.summary(), indent=2) + "\n").encode()
     )
     auroc = evaluation.figures.values["image_auroc"]
-    caption = (
-        f"image AU-ROC {auroc:.3f} after {steps} steps; the teacher is a stand-in with "
-        "random weights"
-    )
+    caption = f"image AU-ROC {auroc:.3f} after {steps} steps"
     rows = [_row(detector, one) for one in _examples(evaluation)]
     picture = result_table(rows, detector.threshold, detector.map_threshold, caption)
     write_atomically(output / "demo.png", png_bytes(picture))
