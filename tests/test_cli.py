@@ -166,7 +166,7 @@ def test_output_names_never_collide(tmp_path: Path):
         ),
         (["time", "none.safetensors"], "none.safetensors does not exist"),
         (["time", "MODEL", "--precision", "tf32"], 'precision "tf32" is for CUDA devices'),
-        (["reproduce", "DATA", "-o", "OUT/r"], "--teacher FILE"),
+        (["reproduce", "DATA", "-o", "OUT/r", "--size", "medium"], "no medium teacher comes with"),
         (["reproduce", "none", "-o", "OUT/r", "--teacher", "random"], "none does not exist"),
         (
             ["ablate", "DATA/test", "-o", "OUT/r", "--table", "puad", "--teacher", "random"],
