@@ -3,8 +3,8 @@ from typing import Any
 from torch import Tensor
 
 # Modules of kernels, one function per kernel; see csrc/bindings/backend_module.h. Each one also has
-# pack_weights(...) -> tuple[Weights, bytearray] and plan(...) -> Plan; see
-# csrc/bindings/plan_module.h.
+# pack_weights(...) -> tuple[Weights, bytearray], weight_layout(type) -> tuple[int, int] and
+# plan(...) -> Plan; see csrc/bindings/plan_module.h.
 cpu: Any
 cpu_instruction_sets: dict[str, Any]
 cuda: Any | None

@@ -1,5 +1,4 @@
-// The arithmetic of convolutions and linear layers: dot products of rows of inputs, gathered in the
-// order of a row of weights, with rows of weights.
+// The arithmetic of linear layers: dot products of rows of inputs with rows of weights.
 #pragma once
 
 #include <type_traits>

@@ -1,10 +1,11 @@
 // Vectors of the instruction set that a translation unit is compiled for.
 //
 // Every kernel file is compiled once per instruction set, in a namespace of its own
-// (EFFICIENTAD_INSTRUCTION_SET: portable, avx2 or avx512), and csrc/cpu/backend.cpp picks one at
-// run time. Code here must not leave that namespace: an inline function shared between two
-// instruction sets would be merged by the linker, and the survivor might not run on the processor
-// at hand. For the same reason kernels use no container or algorithm of the standard library.
+// (EFFICIENTAD_INSTRUCTION_SET: portable, avx2, avx512; convolutions also avx512_bf16, amx_bf16 and
+// amx_fp16), and csrc/cpu/backend.cpp picks one at run time. Code here must not leave that
+// namespace: an inline function shared between two instruction sets would be merged by the linker,
+// and the survivor might not run on the processor at hand. For the same reason kernels use no
+// container or algorithm of the standard library.
 #pragma once
 
 #include <cstdint>
