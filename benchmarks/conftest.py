@@ -29,6 +29,7 @@ def _sibling(name: str) -> Any:
 
 
 gate = _sibling("gate")
+_sibling("plain_detector")
 
 # A run that is too slow is repeated: on a shared machine a neighbour may be the reason.
 ATTEMPTS = 3

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,40 +26,17 @@ from cuda_timing import (
 )
 from efficientad.networks import Networks, initial_networks
 from efficientad.teacher import random_teacher
-from torch import Tensor
+from plain_detector import QUANTILES, PlainDetector
 
-from efficientad_ext import Detector, build_config, reference
+from efficientad_ext import Detector, build_config
 from efficientad_ext.engine import Engine
-from efficientad_ext.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 SIZE = (256, 256)
-QUANTILES = (0.5, 1.5, 0.5, 1.5)
 BATCHES = (1, 16)
 MULTIPLICATIONS = {"small": 38.0e9, "medium": 117.7e9}  # of one image
 
 
-def plain(networks: Networks, dtype: torch.dtype) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """What a user of torch would write, channels-last."""
-    networks = networks.to(dtype=dtype, memory_format=torch.channels_last).eval()
-    mean, deviation = (
-        torch.tensor(values, device="cuda", dtype=torch.float64).view(1, 3, 1, 1).to(dtype)
-        for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
-    )
-
-    @torch.no_grad()
-    def detect(images: Tensor) -> tuple[Tensor, Tensor]:
-        x = (images.movedim(-1, 1).to(dtype) / 255 - mean) / deviation
-        x = x.contiguous(memory_format=torch.channels_last)
-        teacher = networks.normalized_teacher(x)
-        student = networks.student(x)
-        autoencoder = networks.autoencoder(x)
-        local_map = (teacher - student[:, :384]).square().mean(dim=1, keepdim=True)
-        global_map = (autoencoder - student[:, 384:]).square().mean(dim=1, keepdim=True)
-        return reference.normalize_and_combine(local_map, global_map, QUANTILES, SIZE)
-
-    return detect
-
-
+@torch.no_grad()
 def measure(size: Any, batch: int, with_compile: bool) -> dict[str, float]:
     torch.manual_seed(0)
 
@@ -71,11 +47,12 @@ def measure(size: Any, batch: int, with_compile: bool) -> dict[str, float]:
     model = dataclasses.replace(networks().as_model(size, SIZE, {}), quantiles=QUANTILES)
     engine = Engine(model, "cuda", precision="float16", batch_size=batch)
     detector = Detector(model, "cuda", batch_size=batch)
-    expected, _ = plain(networks(), torch.float64)(images)
+    expected, _ = PlainDetector(networks(), SIZE, torch.float64)(images)
     result = engine(images, SIZE).map
     error = float((result.double() - expected).norm() / expected.norm())
 
-    half, single = plain(networks(), torch.float16), plain(networks(), torch.float32)
+    half = PlainDetector(networks(), SIZE, torch.float16)
+    single = PlainDetector(networks(), SIZE, torch.float32)
     times = {
         "engine": median_milliseconds(captured(lambda: engine(images, SIZE))),
         "engine, called": median_milliseconds(lambda: engine(images, SIZE)),
