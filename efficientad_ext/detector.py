@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Alignment: TypeAlias = Literal["pixel_exact", "paper"]
 Precision: TypeAlias = Literal["auto", "float32", "tf32", "float16", "bfloat16"]
 
+# Images unlike those of the calibration may reach so many times their largest activation.
+_HEADROOM = 8
+
 # Zeros around the feature grid: what a padded PDN's larger grid, 64 instead of 56, would add.
 _PAPER_PADDING = 4
 
@@ -43,7 +46,8 @@ class Detection:
         unpicturable_score: (N,) float64, PUAD's second score, a Mahalanobis distance; None where
             the model has no PUAD.
         map: (N, 1, H, W) float32, the combined map, on the calibration's scale.
-        verdict: (N,) bool, True where the image is anomalous: its score exceeds the threshold.
+        verdict: (N,) bool, True where the image is anomalous: its score exceeds the threshold, or
+            is NaN, which only a broken model or an overflow in float16 gives.
         threshold: the threshold that the verdict was made with.
         blind_border: strips along the edges of the network's input, in its pixels, that never are
             the centre of a feature; there, a pixel-exact map repeats its outermost values.
@@ -68,11 +72,13 @@ class Detector:
         model: a trained and calibrated model, see `load_model`.
         device: where to compute, such as "cpu" or "cuda".
         precision: of weights and feature maps. "auto" is "float16" on CUDA devices of compute
-            capability 8.0 or higher and "float32" elsewhere. On CUDA, "float16", "bfloat16" and
-            "tf32" (float32 multiplied with 10 bits behind the point) run on the engine, see
-            `engine.Engine`, and "float32" runs on torch's convolutions, exact and slower. The CPU
-            has "float32" and "bfloat16", on torch's convolutions but for bfloat16 on processors
-            with AVX512-BF16 and without AMX, where the engine is as fast and truer.
+            capability 8.0 or higher, or "bfloat16" where the model's largest activation leaves too
+            little room below float16's largest number, and "float32" elsewhere. On CUDA,
+            "float16", "bfloat16" and "tf32" (float32 multiplied with 10 bits behind the point) run
+            on the engine, see `engine.Engine`, and "float32" runs on torch's convolutions, exact
+            and slower. The CPU has "float32" and "bfloat16", on torch's convolutions but for
+            bfloat16 on processors with AVX512-BF16 and without AMX, where the engine is as fast
+            and truer.
         batch_size: how many images to hold in the network's input format at once; on CUDA they
             go through the networks together, on the CPU one after the other.
         alignment: "pixel_exact" puts feature (i, j) at pixel (16 + 4 i, 16 + 4 j) of the
@@ -208,7 +214,7 @@ class Detector:
             picturable_score=picturable,
             unpicturable_score=unpicturable,
             map=maps,
-            verdict=score > self._threshold,
+            verdict=~(score <= self._threshold),  # True for NaN: no part passes unseen
             threshold=self._threshold,
             blind_border=self._blind_border,
         )
@@ -318,7 +324,7 @@ def _networks(
         raise ValueError(f"precision is {precision!r}; expected one of {names}")
     if device.type == "cuda":
         if precision == "auto":
-            precision = "float16" if has_tensor_cores(device) else "float32"
+            precision = _auto_precision(model, device)
         if precision == "float32":
             return Networks(model, device, torch.float32, batch_size)
         return Engine(model, device, precision=precision, batch_size=batch_size, features=True)
@@ -333,3 +339,13 @@ def _networks(
         return Engine(model, device, precision=precision, batch_size=1, features=True)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     return Networks(model, device, dtype, images_per_pass=1)
+
+
+def _auto_precision(
+    model: Model, device: torch.device
+) -> Literal["float32", "float16", "bfloat16"]:
+    if not has_tensor_cores(device):
+        return "float32"
+    largest = model.largest_activation
+    fits = largest is None or _HEADROOM * largest <= torch.finfo(torch.float16).max
+    return "float16" if fits else "bfloat16"

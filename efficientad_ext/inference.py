@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 import torch
@@ -35,6 +35,16 @@ def forward(layers: Layers, parameters: Parameters, x: Tensor) -> Tensor:
         parameters: its parameters by their key in the `torch.nn.Sequential`.
         x: (N, 3, H, W) normalised input.
     """
+    for output in layer_outputs(layers, parameters, x):
+        x = output
+    return x
+
+
+def layer_outputs(layers: Layers, parameters: Parameters, x: Tensor) -> Iterator[Tensor]:
+    """What each layer gives, one after the other; the next one may overwrite it.
+
+    A convolution, its ReLU and the average pool behind it are one layer here. Args as in `forward`.
+    """
     index = 0
     while index < len(layers):
         layer = layers[index]
@@ -45,17 +55,17 @@ def forward(layers: Layers, parameters: Parameters, x: Tensor) -> Tensor:
                 x = ops.conv_relu_pool(
                     x, weight, bias, padding=layer.padding, pool_padding=following[1].padding
                 )
-                index += 3
-                continue
-            x = functional.conv2d(x, weight, bias, stride=layer.stride, padding=layer.padding)
+                index += 2
+            else:
+                x = functional.conv2d(x, weight, bias, stride=layer.stride, padding=layer.padding)
         elif isinstance(layer, ReLU):
             x = functional.relu_(x)
         elif isinstance(layer, Upsample):
             x = ops.upsample_bilinear(x, layer.size)
         else:
             assert isinstance(layer, Dropout), "an average pool follows a convolution and its ReLU"
+        yield x
         index += 1
-    return x
 
 
 def autoencoder_input(x: Tensor) -> Tensor:
@@ -171,6 +181,22 @@ class Networks:
             if len(x):
                 parts += map(self._pooled_features, x.split(self._images_per_pass))
         return torch.cat(parts)
+
+    def largest_activation(self, x: Tensor) -> float:
+        """The largest absolute value between the layers of all networks.
+
+        Args:
+            x: as in a call, at least one image.
+        """
+        x = x.to(self._device).contiguous(memory_format=torch.channels_last)
+        largest = 0.0
+        with exact_float32(self._device):
+            for network, layers in self._layers.items():
+                image = autoencoder_input(x) if network == "autoencoder" else x
+                outputs = layer_outputs(layers, self._parameters[network], image.to(self._dtype))
+                magnitudes = [float(output.abs().amax()) for output in outputs]
+                largest = max(largest, *magnitudes[:-1])
+        return largest
 
     def _pooled_features(self, x: Tensor) -> Tensor:
         layers = self._layers[self._feature_source]

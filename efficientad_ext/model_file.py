@@ -1,14 +1,16 @@
 """The model file: everything that detection needs, in one safetensors file with a readable header.
 
 The header's metadata has one entry, `efficientad`, a JSON object with `format_version`, `size`,
-`input_size`, `quantiles`, `quantile_levels`, `threshold`, `map_threshold`, `puad` and `training`.
+`input_size`, `quantiles`, `quantile_levels`, `threshold`, `map_threshold`, `largest_activation`,
+`puad` and `training`.
 (One entry, because the safetensors package orders several at random, and the same model is to give
 the same bytes.) The tensors are named `teacher.0.weight`, `student.0.weight`,
 `autoencoder.0.weight`, ..., `teacher_mean` and `teacher_deviation`, and with PUAD `puad_mean` and
 `puad_factor`. Nothing is ever unpickled.
 
 Format 2 has `map_threshold` and `puad`, which is null for a model without. Format 3 has
-`quantile_levels`, and in `puad` the `source` of its features, which is the student in format 2.
+`quantile_levels`, and in `puad` the `source` of its features, which is the student in format 2;
+`largest_activation` is null, or not there, where it was not measured.
 Formats 1 and 2 are still read.
 """
 
@@ -73,6 +75,8 @@ class Model:
         map_threshold: where an anomalous image's map is greater, it is shown as the reason.
         puad: PUAD's statistics, or None for EfficientAD's score alone.
         training: a free-form record of how the model came about, of JSON values.
+        largest_activation: the largest absolute value between the networks' layers on calibration
+            images, positive; None where it was not measured.
 
     Raises:
         ValueError: a part is missing, of the wrong shape or type, or not finite.
@@ -91,6 +95,7 @@ class Model:
     training: dict[str, Any]
     puad: Puad | None = None
     quantile_levels: tuple[float, float] | None = QUANTILE_LEVELS
+    largest_activation: float | None = None
 
     @property
     def feature_source(self) -> FeatureSource:
@@ -126,6 +131,9 @@ class Model:
         for name in ("threshold", "map_threshold"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a finite number")
+        largest = self.largest_activation
+        if largest is not None and not 0 < largest < math.inf:
+            raise ValueError(f"largest_activation is {largest}; expected a positive finite number")
 
 
 def check_quantile_levels(levels: tuple[float, float]) -> None:
@@ -160,6 +168,7 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
         "quantile_levels": None if model.quantile_levels is None else list(model.quantile_levels),
         "threshold": float(model.threshold),
         "map_threshold": float(model.map_threshold),
+        "largest_activation": model.largest_activation,
         "puad": None if model.puad is None else _puad_header(model.puad),
         "training": model.training,
     }
@@ -322,7 +331,12 @@ def _model_from(tensors: dict[str, Tensor], header: dict[str, Any]) -> Model:
         training=training,
         puad=_puad_from(tensors, header),
         quantile_levels=_quantile_levels_from(header),
+        largest_activation=_optional_number(header.get("largest_activation")),
     )
+
+
+def _optional_number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _quantile_levels_from(header: dict[str, Any]) -> tuple[float, float] | None:

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 from efficientad.calibration import CalibrationConfig, calibrate
+from efficientad.networks import initial_networks
 from efficientad.prediction import predict
 from PIL import Image
 from sklearn.covariance import ledoit_wolf
+from torch.nn import AvgPool2d
 
 from efficientad_ext import ops
 from efficientad_ext.detector import Detector
 from efficientad_ext.images import load_image
+from efficientad_ext.inference import autoencoder_input
 from efficientad_ext.model_file import Model, load_model, save_model
 
 
@@ -167,6 +170,30 @@ def test_too_few_images_for_puad_are_an_error(model: Model, images: list[Path], 
 def test_equal_images_are_no_covariance(model: Model, images: list[Path]):
     with pytest.raises(ValueError, match="the features of these are all the same"):
         calibrate(model, images, puad_images=[images[0]] * 3)
+
+
+def test_the_largest_activation_is_that_of_all_networks_between_their_layers(
+    model: Model, images: list[Path]
+):
+    """Against torch.nn's layers, one after the other."""
+    networks = initial_networks("small", (128, 128), model.teacher, 0, torch.device("cpu"))
+    networks.student.load_state_dict(model.student)
+    networks.autoencoder.load_state_dict(model.autoencoder)
+    largest = 0.0
+    for path in images[:16]:
+        x = network_input(path)
+        for network, image in (
+            (networks.teacher, x),
+            (networks.student, x),
+            (networks.autoencoder.eval(), autoencoder_input(x)),
+        ):
+            layers = list(network)
+            for index, layer in enumerate(layers[:-1]):
+                image = layer(image)
+                # Nothing is stored between a convolution, its ReLU and the pooling behind it.
+                if not any(isinstance(one, AvgPool2d) for one in layers[index + 1 : index + 3]):
+                    largest = max(largest, image.detach().abs().amax().item())
+    assert calibrate(model, images).largest_activation == pytest.approx(largest, rel=1e-5)
 
 
 def test_constant_maps_are_an_error(model: Model, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -240,6 +241,22 @@ def test_verdict_is_a_score_above_the_threshold(reference, detector):
     assert lower(images).verdict.sum() == 2
 
 
+def test_a_score_that_is_no_number_lets_no_part_pass(reference):
+    """Infinite features, as an overflow gives them, and so a map of NaN."""
+    student = dict(reference.model.student)
+    bias = list(student)[-1]
+    student[bias] = torch.full_like(student[bias], 3e38)
+    detection = Detector(dataclasses.replace(reference.model, student=student))(random_image())
+    assert not detection.score.isfinite()
+    assert detection.verdict.tolist() == [True]
+    nan = Detector(dataclasses.replace(reference.model, student=student))
+    nan._combine = lambda local_map, _global_map, size: (
+        torch.full((1, 1, *size), torch.nan),
+        torch.full((len(local_map),), torch.nan),
+    )
+    assert nan(random_image()).verdict.tolist() == [True]
+
+
 def test_same_image_same_bits(reference, detector, tmp_path):
     images = [random_image(), random_image(77, 99)]
     first = detector(images)
@@ -371,7 +388,17 @@ def test_what_runs_the_networks(monkeypatch, processor, capability, precision, c
     config = {"cpu_instruction_set": processor}
     monkeypatch.setattr(detector_module, "build_config", lambda: config)
     device = torch.device("cuda" if processor == "cuda" else "cpu")
-    assert detector_module._networks(None, device, precision, 5) == chosen
+    model = SimpleNamespace(largest_activation=None)
+    assert detector_module._networks(model, device, precision, 5) == chosen
+
+
+@pytest.mark.parametrize(
+    ("largest", "chosen"), [(None, "float16"), (8188.0, "float16"), (8189.0, "bfloat16")]
+)
+def test_auto_leaves_room_below_float16s_largest_number(monkeypatch, largest, chosen):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
+    model = SimpleNamespace(largest_activation=largest)
+    assert detector_module._auto_precision(model, torch.device("cuda")) == chosen
 
 
 def test_precisions_that_cannot_be(reference):

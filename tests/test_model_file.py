@@ -132,6 +132,12 @@ def test_the_quantiles_levels_are_saved(model, tmp_path, levels):
     assert load_model(tmp_path / "model").quantile_levels == levels
 
 
+@pytest.mark.parametrize("largest", [None, 123.5])
+def test_the_largest_activation_is_saved(model, tmp_path, largest):
+    save_model(dataclasses.replace(model, largest_activation=largest), tmp_path / "model")
+    assert load_model(tmp_path / "model").largest_activation == largest
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -292,6 +298,8 @@ def test_unusable_metadata(saved, tmp_path, change, message):
         ({"input_size": (100, 256)}, "100x256 pixels"),
         ({"quantiles": (0.2, 0.1, 0.0, 1.0)}, "with a < b"),
         ({"threshold": math.nan}, "threshold is nan"),
+        ({"largest_activation": math.inf}, "largest_activation is inf"),
+        ({"largest_activation": 0.0}, "largest_activation is 0"),
     ],
 )
 def test_model_checks_itself(model, change, message):

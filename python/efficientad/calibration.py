@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,16 @@ from efficientad.threshold import (
 from efficientad_ext import ops
 from efficientad_ext.detector import Detection, Detector
 from efficientad_ext.images import load_image
+from efficientad_ext.inference import Networks
 from efficientad_ext.model_file import QUANTILE_LEVELS, Model, check_quantile_levels
 from efficientad_ext.puad import FeatureSource, check_source
 
 # A map's mean and this many standard deviations more become 0 and 0.1, so that the combined map
 # counts in standard deviations.
 _DEVIATIONS = 0.1
+
+# Of so many images the activations' range is taken: it is for a choice with a wide margin.
+_RANGE_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,12 @@ def calibrate(
         )
     warn_if_too_few(len(images), false_reject_rate)
     levels = config.quantile_levels
-    model = dataclasses.replace(model, puad=None, quantile_levels=levels)
+    model = dataclasses.replace(
+        model,
+        puad=None,
+        quantile_levels=levels,
+        largest_activation=_largest_activation(model, images[:_RANGE_IMAGES], device),
+    )
     model = dataclasses.replace(model, quantiles=_quantiles(model, images, device))
     if puad_images is not None:
         model = dataclasses.replace(model, puad=unfitted_puad(config.puad_features))
@@ -117,6 +127,17 @@ def calibrate(
         map_threshold=choose_threshold(picturable, false_reject_rate),
         training=without_labelled_images(model.training),
     )
+
+
+@torch.no_grad()
+def _largest_activation(
+    model: Model, images: Sequence[Path], device: str | torch.device
+) -> float | None:
+    """Measured in float32; None where it is not a positive number, which later steps report."""
+    networks = Networks(model, torch.device(device), torch.float32, images_per_pass=1)
+    values = [networks.largest_activation(_input(path, model, device)) for path in images]
+    largest = max(values)
+    return largest if 0 < largest < math.inf else None
 
 
 def _input(path: Path, model: Model, device: str | torch.device) -> Tensor:
