@@ -363,6 +363,8 @@ def test_bad_arguments_are_errors(reference, detector, monkeypatch):
         ("avx512_bf16", None, "float32", ("torch", torch.float32, 1)),
         ("avx512_bf16", None, "bfloat16", ("engine", "bfloat16", 1)),
         ("amx_bf16", None, "bfloat16", ("torch", torch.bfloat16, 1)),
+        ("avx2", None, "float16", ("engine", "float16", 1)),
+        ("amx_fp16", None, "float16", ("engine", "float16", 1)),
         ("cuda", (7, 5), "auto", ("torch", torch.float32, 5)),
         ("cuda", (8, 0), "auto", ("engine", "float16", 5)),
         ("cuda", (9, 0), "float32", ("torch", torch.float32, 5)),
@@ -404,26 +406,29 @@ def test_auto_leaves_room_below_float16s_largest_number(monkeypatch, largest, ch
 def test_precisions_that_cannot_be(reference):
     with pytest.raises(ValueError, match="precision is 'half'; expected one of \"auto\", "):
         Detector(reference.model, precision="half")
-    for precision in ("tf32", "float16"):
-        message = f'precision "{precision}" is for CUDA devices; on cpu, choose "float32" or '
-        with pytest.raises(ValueError, match=message):
-            Detector(reference.model, precision=precision)
+    message = 'precision "tf32" is for CUDA devices; on cpu, choose "float32", "float16" or '
+    with pytest.raises(ValueError, match=message):
+        Detector(reference.model, precision="tf32")
 
 
 def test_the_precision_is_told(reference, detector):
     assert detector.precision == "float32"
-    assert Detector(reference.model, precision="bfloat16").precision == "bfloat16"
     assert EngineOnTheCpu(reference.model).engine.precision == "float32"
 
 
-def test_bfloat16_on_the_cpu(reference):
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    # Weights and feature maps of ten layers rounded to 8 or 11 bits, twice in a square.
+    [("bfloat16", 4e-2), ("float16", 5e-3)],
+)
+def test_half_precisions_on_the_cpu(reference, precision, tolerance):
     image = random_image()
     x = reference.normalised(image).float()
-    detector = Detector(reference.model, precision="bfloat16")
-    # Weights and feature maps of ten layers rounded to 8 bits, twice in a square.
+    detector = Detector(reference.model, precision=precision)
+    assert detector.precision == precision
     for actual, expected in zip(detector.maps(x), reference.maps(x), strict=True):
         assert actual.dtype == torch.float32
-        assert_close(actual, expected, 4e-2)
+        assert_close(actual, expected, tolerance)
     assert_same(detector(image), detector([image]))
 
 
