@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -166,16 +167,18 @@ def process(name: str, *arguments: Path, **variables: str) -> subprocess.Popen[s
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
 def finished(child: subprocess.Popen[str]) -> str:
-    """What it printed; kills it after the limit."""
+    """What it printed; ends it and its children after the limit."""
     try:
         printed, _ = child.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        child.kill()
-        raise
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        pytest.fail("a process waits for another one or for its own threads")
     assert child.returncode == 0, printed
     return printed
 
