@@ -8,7 +8,9 @@ the engine within the same ``workspace()`` block.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeAlias
 
@@ -97,6 +99,11 @@ class HostExecution:
     def __init__(self, device: torch.device, weights_bytes: int, workspace_bytes: int) -> None:
         self.weights, self._workspace = aligned_bytes(device, weights_bytes, workspace_bytes)
         self._lock = threading.Lock()
+        _on_host.add(self)
+
+    def unlock_in_child(self) -> None:
+        """In a forked process, which lacks the thread that may have been at work."""
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Tensor]:
@@ -108,6 +115,18 @@ class HostExecution:
         """See `Execution`."""
         for phase in ("networks", "autoencoder", "local_map", "global_map", "features"):
             launch(phase)
+
+
+_on_host: weakref.WeakSet[HostExecution] = weakref.WeakSet()
+
+
+def _unlock_in_child() -> None:
+    for execution in _on_host:
+        execution.unlock_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_in_child)
 
 
 class CudaExecution:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from efficientad_ext import _C
+from efficientad_ext import _C, _instruction_set
 
 _library = torch.library.Library("efficientad_ext", "DEF")
 
@@ -46,7 +46,9 @@ class Backend:
         return torch.empty(size, dtype=torch.uint8, device=device) if size else None
 
 
-CPU = Backend(_C.cpu, lambda _device: torch.get_num_threads())
+CPU = Backend(
+    _C.cpu_instruction_sets[_instruction_set.IN_USE], lambda _device: torch.get_num_threads()
+)
 
 
 def cuda_backend() -> Backend:

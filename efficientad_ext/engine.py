@@ -54,10 +54,12 @@ class EngineOutput(NamedTuple):
 class Engine:
     """A model's networks on one device.
 
-    Safe to call from several threads and on several CUDA streams; calls take turns. On CUDA a call
-    neither synchronises nor allocates more than its results, but for the first ones with a batch
-    size, in which kernels are loaded and a CUDA graph is captured. After those, calls may also be
-    captured into somebody else's graph, which then needs the engine to stay alive.
+    Safe to call from several threads and on several CUDA streams; calls take turns. On the CPU it
+    may also be used in a forked process, and its kernels allocate nothing once a thread has called
+    it with a batch size and a number of threads. On CUDA a call neither synchronises nor allocates
+    more than its results, but for the first ones with a batch size, in which kernels are loaded and
+    a CUDA graph is captured. After those, calls may also be captured into somebody else's graph,
+    which then needs the engine to stay alive.
 
     Args:
         model: a trained and calibrated model.

@@ -11,6 +11,8 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import copy
 import logging
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -204,6 +206,22 @@ def assert_matches() -> Callable[..., None]:
         )
 
     return check
+
+
+@pytest.fixture
+def preloaded(tmp_path: Path) -> Callable[[str], Path]:
+    """Compile a source of tests/processes for LD_PRELOAD; skips the test where no compiler is."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+
+    def compiled(name: str) -> Path:
+        library = (tmp_path / name).with_suffix(".so")
+        source = Path(__file__).parent / "processes" / name
+        subprocess.run([compiler, "-O1", "-shared", "-fPIC", source, "-o", library], check=True)
+        return library
+
+    return compiled
 
 
 @pytest.fixture

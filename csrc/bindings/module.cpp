@@ -6,6 +6,7 @@
 #include "bindings/cuda_target.h"
 #include "bindings/plan_module.h"
 #include "cpu/backend.h"
+#include "cpu/fork.h"
 
 namespace py = pybind11;
 
@@ -37,6 +38,7 @@ PYBIND11_MODULE(_C, module) {
   using namespace efficientad::bindings;
   bind_plan_classes(module);
   bind_cpu(module);
+  efficientad::cpu::survive_forks();
   module.attr("cuda") = py::none();
   module.attr("cuda_architectures") = EFFICIENTAD_CUDA_ARCHITECTURES;
   module.attr("cuda_compiler") = EFFICIENTAD_CUDA_COMPILER;

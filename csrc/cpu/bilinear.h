@@ -2,7 +2,7 @@
 // blended from two stretched rows.
 #pragma once
 
-#include "cpu/buffer.h"
+#include "cpu/scratch.h"
 #include "cpu/simd.h"
 #include "efficientad/feature_maps.h"
 
@@ -44,8 +44,8 @@ class AxisTable {
   }
 
  private:
-  Buffer<std::int32_t> lower_, upper_;
-  Buffer<Number> fraction_;
+  Scratch<std::int32_t> lower_, upper_;
+  Scratch<Number> fraction_;
 };
 
 // The rows of one plane, stretched to the output's width; the two latest are kept.
@@ -95,7 +95,7 @@ class StretchedRows {
 
   const AxisTable<Number>& columns_;
   std::int64_t input_width_, output_width_;
-  Buffer<Number> line_, rows_;
+  Scratch<Number> line_, rows_;
   std::int64_t kept_[2] = {-1, -1};
   int latest_ = 0;
 };

@@ -4,8 +4,6 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "efficientad/execution.h"
-
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 
 template <class Element>
@@ -51,7 +49,5 @@ class Array {
  private:
   Object* objects_;
 };
-
-inline constexpr Status kOutOfMemory = "out of memory";
 
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

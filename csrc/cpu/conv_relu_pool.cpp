@@ -1,9 +1,9 @@
 // The part of conv_relu_pool that is not the convolution: on a CPU, torch convolves.
 
-#include "cpu/buffer.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/relu.h"
+#include "cpu/scratch.h"
 #include "cpu/simd.h"
 #include "efficientad/scalar_dispatch.h"
 
@@ -103,9 +103,9 @@ Status run(const ReluPool& problem, const Execution& execution) {
   const FeatureMaps& input = problem.input;
   const FeatureMaps& output = problem.output;
   const Pooling<Scalar> pooling{input, output, problem.pool_padding};
-  const int threads = useful_threads(execution, input.elements());
+  const Team team = team_for(execution, input.elements());
   if (!input.is_planes()) {
-    parallel_ranges(threads, output.batch * output.height,
+    parallel_ranges(team, output.batch * output.height,
                     [&](int, std::int64_t begin, std::int64_t end) {
                       for (std::int64_t index = begin; index < end; ++index) {
                         const std::int64_t image = index / output.height;
@@ -118,10 +118,10 @@ Status run(const ReluPool& problem, const Execution& execution) {
   }
   using Sum = Accumulator<Scalar>;
   const std::int64_t row_length = input.width + 2 + 2 * kLanes<Sum>;
-  Buffer<Sum> sums(threads * row_length);
+  Scratch<Sum> sums(team.useful * row_length);
   if (sums.data() == nullptr) return kOutOfMemory;
   const std::int64_t rows_per_image = output.channels * output.height;
-  parallel_ranges(threads, output.batch * rows_per_image,
+  parallel_ranges(team, output.batch * rows_per_image,
                   [&](int thread, std::int64_t begin, std::int64_t end) {
                     for (std::int64_t index = begin; index < end; ++index) {
                       const std::int64_t image = index / rows_per_image;

@@ -13,10 +13,10 @@
 //     where the first pixel of the first of these output rows begins
 #pragma once
 
-#include "cpu/buffer.h"
 #include "cpu/multiply.h"
 #include "cpu/parallel.h"
 #include "cpu/relu.h"
+#include "cpu/scratch.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 
@@ -120,8 +120,8 @@ class ConvolutionBlocks {
   const Number* bias_;
   const Finish& finish_;
   const std::int64_t rows_;  // of a tile
-  Buffer<Number> sums_;
-  Buffer<Input> strips_[kMaximumSources];
+  Scratch<Number> sums_;
+  Scratch<Input> strips_[kMaximumSources];
 };
 
 // Calls finish(tile, sums) with sums + bias for all tiles. Weights are in kWeightLayout<Scalar>.
@@ -150,8 +150,7 @@ inline Status convolve(const ConvolutionGrid& grid, const Source* const* sources
   };
   const std::int64_t products =
       grid.batch * grid.height * grid.width * grid.output_channels * grid.length;
-  return parallel_ranges_with_status(useful_threads(execution, products), grid.batch * tiles_along,
-                                     work);
+  return parallel_ranges_with_status(team_for(execution, products), grid.batch * tiles_along, work);
 }
 
 // The epilogues that store feature maps, [batch][height][width][output_channels].

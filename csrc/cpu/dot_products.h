@@ -3,8 +3,8 @@
 
 #include <type_traits>
 
-#include "cpu/buffer.h"
 #include "cpu/parallel.h"
+#include "cpu/scratch.h"
 #include "cpu/simd.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
@@ -21,7 +21,7 @@ class Widened {
       data_ = static_cast<const Number*>(elements);
     } else if (copy_.reserve(count)) {
       const Scalar* from = static_cast<const Scalar*>(elements);
-      parallel_ranges(useful_threads(execution, count), count / kLanes<Number>,
+      parallel_ranges(team_for(execution, count), count / kLanes<Number>,
                       [&](int, std::int64_t begin, std::int64_t end) {
                         for (std::int64_t index = begin; index < end; ++index) {
                           const std::int64_t at = index * kLanes<Number>;
@@ -36,7 +36,7 @@ class Widened {
   const Number* data() const { return data_; }
 
  private:
-  Buffer<Number> copy_;
+  Scratch<Number> copy_;
   const Number* data_ = nullptr;
 };
 

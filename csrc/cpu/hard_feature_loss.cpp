@@ -49,14 +49,14 @@ Status forward(const HardFeatureLoss& problem, const Execution& execution) {
   using Key = Accumulator<Scalar>;
   const SquaredDifferences<Scalar> source{problem.teacher, problem.student};
   const std::int64_t elements = problem.teacher.elements();
-  const int threads = useful_threads(execution, elements);
+  const Team team = team_for(execution, elements);
 
   Bracket<Key> bracket;
   if (elements > kSampleSize) {
     bracket = Sample<Key>(source, elements).bracket(problem.rank);
   }
   Census<Key> census;
-  Status status = take_census(source, &bracket, 1, threads, &census);
+  Status status = take_census(source, &bracket, 1, team, &census);
   if (status != kOk) return status;
   Selected<Key> threshold = {true, static_cast<Key>(__builtin_nan(""))};
   if (problem.rank < elements - census.nans) {
@@ -64,7 +64,7 @@ Status forward(const HardFeatureLoss& problem, const Execution& execution) {
     if (!threshold.found) {
       bracket = side_of(bracket, census, problem.rank);
       census.clear();
-      status = take_census(source, &bracket, 1, threads, &census);
+      status = take_census(source, &bracket, 1, team, &census);
       if (status != kOk) return status;
       threshold = select_inside(bracket, census, problem.rank);
     }
@@ -100,8 +100,8 @@ void gradient(const HardFeatureLossGradient& problem, const Execution& execution
       static_cast<Key>(-2.0 * static_cast<double>(*static_cast<const Key*>(problem.loss_gradient)) /
                        problem.selection[1]);
   const Pieces pieces = source.pieces();
-  const int threads = useful_threads(execution, problem.teacher.elements());
-  parallel_ranges(threads, pieces.count, [&](int, std::int64_t begin, std::int64_t end) {
+  const Team team = team_for(execution, problem.teacher.elements());
+  parallel_ranges(team, pieces.count, [&](int, std::int64_t begin, std::int64_t end) {
     for (std::int64_t piece = begin; piece < end; ++piece) {
       pieces.for_each_slice(piece, [&](std::int64_t run, std::int64_t first, std::int64_t count) {
         const Scalar* t = source.at(problem.teacher, run) + first;

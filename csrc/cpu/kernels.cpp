@@ -2,7 +2,8 @@
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 
-// CPU kernels need no workspace from outside: what they need is small and lives for one call.
+// CPU kernels need no workspace from outside: what they need is small and kept by each thread
+// (scratch.h), or lives for one call.
 const Backend& backend() {
   static constexpr Backend kernels = {
       nullptr,  // conv_relu_pool: the caller convolves, relu_pool does the rest

@@ -13,13 +13,13 @@ Status run(const Linear& problem, const Execution& execution) {
   const std::int64_t batch = problem.batch, inputs = problem.inputs, outputs = problem.outputs;
   const Widened<Scalar> input(problem.input, batch * inputs, execution);
   const Widened<Scalar> weight(problem.weight, outputs * inputs, execution);
-  Buffer<Number> sums(batch * outputs);
+  Scratch<Number> sums(batch * outputs);
   if (input.data() == nullptr || weight.data() == nullptr || sums.data() == nullptr) {
     return kOutOfMemory;
   }
   // Outputs are shared between threads: there is often a single row of inputs.
-  const int threads = useful_threads(execution, batch * inputs * outputs);
-  parallel_ranges(threads, outputs, [&](int, std::int64_t begin, std::int64_t end) {
+  const Team team = team_for(execution, batch * inputs * outputs);
+  parallel_ranges(team, outputs, [&](int, std::int64_t begin, std::int64_t end) {
     dot_products(input.data(), batch, weight.data() + begin * inputs,
                  static_cast<const Number*>(problem.bias) + begin, end - begin, inputs,
                  sums.data() + begin, outputs);

@@ -77,14 +77,14 @@ Status run(const NormalizeAndCombine& problem, const Execution& execution) {
   const std::int64_t pixels = problem.height * problem.width;
   const AxisTable<Number> rows(problem.rows, problem.height, problem.output_height);
   const AxisTable<Number> columns(problem.columns, problem.width, problem.output_width);
-  Buffer<Number> combined(problem.batch * pixels + kLanes<Number>);
+  Scratch<Number> combined(problem.batch * pixels + kLanes<Number>);
   if (!rows.has_memory() || !columns.has_memory() || combined.data() == nullptr) {
     return kOutOfMemory;
   }
 
   // The grid has a sixteenth of the output's pixels: combining it first leaves one map to resample.
-  const int grid_threads = useful_threads(execution, problem.planes * problem.batch * pixels);
-  parallel_ranges(grid_threads, problem.batch, [&](int, std::int64_t begin, std::int64_t end) {
+  const Team grid_team = team_for(execution, problem.planes * problem.batch * pixels);
+  parallel_ranges(grid_team, problem.batch, [&](int, std::int64_t begin, std::int64_t end) {
     for (std::int64_t image = begin; image < end; ++image) {
       static_cast<Number*>(problem.score)[image] =
           combine_image<Scalar>(problem, calibration, image, combined.data() + image * pixels);
@@ -93,7 +93,7 @@ Status run(const NormalizeAndCombine& problem, const Execution& execution) {
 
   Scalar* map = static_cast<Scalar*>(problem.map);
   const std::int64_t output_rows = problem.batch * problem.output_height;
-  const int threads = useful_threads(execution, output_rows * problem.output_width);
+  const Team team = team_for(execution, output_rows * problem.output_width);
   const auto resample = [&](int, std::int64_t begin, std::int64_t end) {
     StretchedRows<Number> stretched(columns, problem.width, problem.output_width);
     if (!stretched.has_memory()) return kOutOfMemory;
@@ -112,7 +112,7 @@ Status run(const NormalizeAndCombine& problem, const Execution& execution) {
     }
     return kOk;
   };
-  return parallel_ranges_with_status(threads, output_rows, resample);
+  return parallel_ranges_with_status(team, output_rows, resample);
 }
 
 }  // namespace

@@ -149,9 +149,9 @@ Status add_piece(const Source& source, const Pieces& pieces, std::int64_t piece,
 // Takes the census of several brackets in one pass over the values.
 template <class Source, class Key = typename Source::Key>
 Status take_census(const Source& source, const Bracket<Key>* brackets, int bracket_count,
-                   int threads, Census<Key>* totals) {
+                   const Team& team, Census<Key>* totals) {
   const Pieces pieces = source.pieces();
-  Array<Census<Key>> censuses(std::int64_t{threads} * bracket_count);
+  Array<Census<Key>> censuses(std::int64_t{team.useful} * bracket_count);
   Buffer<double> sums_above(pieces.count * bracket_count);
   if (sums_above.data() == nullptr) return kOutOfMemory;
   const auto work = [&](int thread, std::int64_t begin, std::int64_t end) {
@@ -166,13 +166,12 @@ Status take_census(const Source& source, const Bracket<Key>* brackets, int brack
     }
     return kOk;
   };
-  if (const Status status = parallel_ranges_with_status(threads, pieces.count, work);
-      status != kOk) {
+  if (const Status status = parallel_ranges_with_status(team, pieces.count, work); status != kOk) {
     return status;
   }
   for (int index = 0; index < bracket_count; ++index) {
     Census<Key>& total = totals[index];
-    for (int thread = 0; thread < threads; ++thread) {
+    for (int thread = 0; thread < team.useful; ++thread) {
       const Status status = total.add(censuses[thread * bracket_count + index]);
       if (status != kOk) return status;
     }

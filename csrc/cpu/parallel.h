@@ -3,18 +3,26 @@
 
 #include <cstdint>
 
-#include "cpu/buffer.h"
 #include "efficientad/execution.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 
+inline constexpr Status kOutOfMemory = "out of memory";
+
 // Below this many elements a thread costs more than it saves.
 inline constexpr std::int64_t kElementsPerThread = 1 << 14;
 
-inline int useful_threads(const Execution& execution, std::int64_t elements) {
-  const std::int64_t useful = elements / kElementsPerThread;
-  if (useful <= 1) return 1;
-  return useful < execution.threads ? static_cast<int>(useful) : execution.threads;
+// The threads of a call, of which the first `useful` ones get work. The others come along: a team
+// of another size than the last one would end threads, and the next one start and equip them anew.
+struct Team {
+  int threads, useful;
+};
+
+inline Team team_for(const Execution& execution, std::int64_t elements) {
+  std::int64_t useful = elements / kElementsPerThread;
+  if (useful > execution.threads) useful = execution.threads;
+  if (useful < 1) useful = 1;
+  return {execution.threads, static_cast<int>(useful)};
 }
 
 struct Range {
@@ -26,34 +34,34 @@ inline Range part_of(std::int64_t count, std::int64_t index, std::int64_t parts)
   return {count * index / parts, count * (index + 1) / parts};
 }
 
-// Calls work(thread, begin, end) on consecutive parts of [0, count), one per thread.
+// Calls work(part, begin, end) on consecutive parts of [0, count), one per useful thread.
 template <class Work>
-inline void parallel_ranges(int threads, std::int64_t count, const Work& work) {
+inline void parallel_ranges(const Team& team, std::int64_t count, const Work& work) {
   if (count <= 0) return;
-  if (threads > count) threads = static_cast<int>(count);
-  if (threads <= 1) {
+  const int parts = team.useful < count ? team.useful : static_cast<int>(count);
+  if (parts <= 1) {
     work(0, std::int64_t{0}, count);
     return;
   }
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-  for (int thread = 0; thread < threads; ++thread) {
-    const Range range = part_of(count, thread, threads);
-    work(thread, range.begin, range.end);
+#pragma omp parallel for num_threads(team.threads) schedule(static, 1)
+  for (int part = 0; part < parts; ++part) {
+    const Range range = part_of(count, part, parts);
+    work(part, range.begin, range.end);
   }
 }
 
-// The same for work that can fail: returns the first failure, or kOk.
+// The same for work that can fail: returns one of the failures, or kOk.
 template <class Work>
-inline Status parallel_ranges_with_status(int threads, std::int64_t count, const Work& work) {
-  Array<Status> statuses(threads);
-  for (int thread = 0; thread < threads; ++thread) statuses[thread] = kOk;
-  parallel_ranges(threads, count, [&](int thread, std::int64_t begin, std::int64_t end) {
-    statuses[thread] = work(thread, begin, end);
+inline Status parallel_ranges_with_status(const Team& team, std::int64_t count, const Work& work) {
+  Status failure = kOk;
+  parallel_ranges(team, count, [&](int part, std::int64_t begin, std::int64_t end) {
+    const Status status = work(part, begin, end);
+    if (status != kOk) {
+#pragma omp atomic write
+      failure = status;
+    }
   });
-  for (int thread = 0; thread < threads; ++thread) {
-    if (statuses[thread] != kOk) return statuses[thread];
-  }
-  return kOk;
+  return failure;
 }
 
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

@@ -34,7 +34,7 @@ Status run(const OrderStatistics& problem, const Execution& execution) {
   using Key = Accumulator<Scalar>;
   const DenseValues<Scalar> source{static_cast<const Scalar*>(problem.values), problem.count};
   Scalar* output = static_cast<Scalar*>(problem.output);
-  const int threads = useful_threads(execution, problem.count);
+  const Team team = team_for(execution, problem.count);
 
   Bracket<Key> brackets[kMaximumRanks];
   Census<Key> censuses[kMaximumRanks];
@@ -51,7 +51,7 @@ Status run(const OrderStatistics& problem, const Execution& execution) {
   } else {
     bracket_count = 1;
   }
-  Status status = take_census(source, brackets, bracket_count, threads, censuses);
+  Status status = take_census(source, brackets, bracket_count, team, censuses);
   if (status != kOk) return status;
   *problem.nan_count = censuses[0].nans;
   if (censuses[0].nans > 0) return kOk;
@@ -65,7 +65,7 @@ Status run(const OrderStatistics& problem, const Execution& execution) {
     if (!selected.found) {
       const Bracket<Key> side = side_of(brackets[0], censuses[0], rank);
       Census<Key> census;
-      status = take_census(source, &side, 1, threads, &census);
+      status = take_census(source, &side, 1, team, &census);
       if (status != kOk) return status;
       selected = select_inside(side, census, rank);
     }

@@ -1,8 +1,8 @@
 #include "efficientad/resize_normalize.h"
 
-#include "cpu/buffer.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
+#include "cpu/scratch.h"
 #include "cpu/simd.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
@@ -51,8 +51,8 @@ class AntialiasedAxis {
 
  private:
   std::int64_t maximum_;
-  Buffer<std::int64_t> first_, count_;
-  Buffer<Number> weights_;
+  Scratch<std::int64_t> first_, count_;
+  Scratch<Number> weights_;
 };
 
 template <class Stored>
@@ -221,8 +221,8 @@ class RowResampler {
   const bool composited_;
   const bool interleaved_;
   const std::int64_t colours_;
-  Buffer<Number> sums_;
-  Buffer<Number> line_;
+  Scratch<Number> sums_;
+  Scratch<Number> line_;
 };
 
 template <class Stored>
@@ -243,7 +243,7 @@ Status run(const ResizeNormalize& problem, const Execution& execution) {
     }
     return kOk;
   };
-  return parallel_ranges_with_status(useful_threads(execution, work), output_rows, resample);
+  return parallel_ranges_with_status(team_for(execution, work), output_rows, resample);
 }
 
 }  // namespace

@@ -123,7 +123,7 @@ class SegmentSource {
   const std::int64_t channels_;  // that are read, of both groups
   const bool in_place_;
   const AxisTable<Number> rows_, columns_;
-  Buffer<std::int64_t> offsets_;
+  Scratch<std::int64_t> offsets_;
 };
 
 // One of the planes [output_channels / kPlaneChannels][batch][height][width], whose sum is the mean

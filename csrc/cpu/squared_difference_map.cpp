@@ -114,7 +114,7 @@ void run(const SquaredDifferenceMap& problem, const Execution& execution) {
   const FeatureMaps& a = problem.a;
   const FeatureMaps& b = problem.b;
   const std::int64_t pixels = a.pixels();
-  const int threads = useful_threads(execution, a.elements());
+  const Team team = team_for(execution, a.elements());
   const auto operands = [&](std::int64_t image, std::int64_t pixel) {
     return Operands<Scalar>{
         static_cast<const Scalar*>(a.data) + image * a.batch_stride + pixel * a.column_stride,
@@ -123,7 +123,7 @@ void run(const SquaredDifferenceMap& problem, const Execution& execution) {
   };
   if (a.is_planes()) {
     const std::int64_t tiles = (pixels + kTilePixels - 1) / kTilePixels;
-    parallel_ranges(threads, a.batch * tiles, [&](int, std::int64_t begin, std::int64_t end) {
+    parallel_ranges(team, a.batch * tiles, [&](int, std::int64_t begin, std::int64_t end) {
       for (std::int64_t tile = begin; tile < end; ++tile) {
         const Range range = part_of(pixels, tile % tiles, tiles);
         planes_tile(problem, operands(tile / tiles, range.begin), range.end - range.begin);
@@ -131,7 +131,7 @@ void run(const SquaredDifferenceMap& problem, const Execution& execution) {
     });
     return;
   }
-  parallel_ranges(threads, a.batch * pixels, [&](int, std::int64_t begin, std::int64_t end) {
+  parallel_ranges(team, a.batch * pixels, [&](int, std::int64_t begin, std::int64_t end) {
     while (begin < end) {
       const Operands<Scalar> at = operands(begin / pixels, begin % pixels);
       const std::int64_t left_in_image = pixels - begin % pixels;

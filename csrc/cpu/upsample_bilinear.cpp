@@ -28,7 +28,7 @@ void load_row(const Scalar* source, std::int64_t width, Accumulator<Scalar>* lin
 
 template <class Scalar, class Number = Accumulator<Scalar>>
 Status forward_planes(const UpsampleBilinear& problem, const AxisTable<Number>& rows,
-                      const AxisTable<Number>& columns, int threads) {
+                      const AxisTable<Number>& columns, const Team& team) {
   const FeatureMaps& input = problem.input;
   const FeatureMaps& output = problem.output;
   const std::int64_t all_rows = output.batch * output.channels * output.height;
@@ -50,16 +50,16 @@ Status forward_planes(const UpsampleBilinear& problem, const AxisTable<Number>& 
     }
     return kOk;
   };
-  return parallel_ranges_with_status(threads, all_rows, resample);
+  return parallel_ranges_with_status(team, all_rows, resample);
 }
 
 template <class Scalar, class Number = Accumulator<Scalar>>
 void forward_channels_last(const UpsampleBilinear& problem, const AxisTable<Number>& rows,
-                           const AxisTable<Number>& columns, int threads) {
+                           const AxisTable<Number>& columns, const Team& team) {
   const FeatureMaps& input = problem.input;
   const FeatureMaps& output = problem.output;
   parallel_ranges(
-      threads, output.batch * output.height, [&](int, std::int64_t begin, std::int64_t end) {
+      team, output.batch * output.height, [&](int, std::int64_t begin, std::int64_t end) {
         for (std::int64_t index = begin; index < end; ++index) {
           const std::int64_t image = index / output.height, row = index % output.height;
           const Scalar* upper_row = row_of<const Scalar>(input, image, 0, rows.lower()[row]);
@@ -109,7 +109,7 @@ class Readers {
 
  private:
   // first_[i] is the first output whose lower input is at least i - 1.
-  Buffer<std::int64_t> first_;
+  Scratch<std::int64_t> first_;
 };
 
 template <class Scalar, class Number = Accumulator<Scalar>>
@@ -175,9 +175,9 @@ Status forward(const UpsampleBilinear& problem, const Execution& execution) {
   const AxisTable<Number> rows(problem.rows, input.height, output.height);
   const AxisTable<Number> columns(problem.columns, input.width, output.width);
   if (!rows.has_memory() || !columns.has_memory()) return kOutOfMemory;
-  const int threads = useful_threads(execution, output.elements());
-  if (input.is_planes()) return forward_planes<Scalar>(problem, rows, columns, threads);
-  forward_channels_last<Scalar>(problem, rows, columns, threads);
+  const Team team = team_for(execution, output.elements());
+  if (input.is_planes()) return forward_planes<Scalar>(problem, rows, columns, team);
+  forward_channels_last<Scalar>(problem, rows, columns, team);
   return kOk;
 }
 
@@ -192,9 +192,9 @@ Status gradient(const UpsampleBilinearGradient& problem, const Execution& execut
   const Readers<Number> row_readers(rows, to.height, from.height);
   const Readers<Number> column_readers(columns, to.width, from.width);
   if (!row_readers.has_memory() || !column_readers.has_memory()) return kOutOfMemory;
-  const int threads = useful_threads(execution, from.elements());
+  const Team team = team_for(execution, from.elements());
   if (!from.is_planes()) {
-    parallel_ranges(threads, to.batch * to.height, [&](int, std::int64_t begin, std::int64_t end) {
+    parallel_ranges(team, to.batch * to.height, [&](int, std::int64_t begin, std::int64_t end) {
       for (std::int64_t index = begin; index < end; ++index) {
         gradient_row_channels_last<Scalar>(problem, rows, columns, row_readers, column_readers,
                                            index / to.height, index % to.height);
@@ -203,10 +203,10 @@ Status gradient(const UpsampleBilinearGradient& problem, const Execution& execut
     return kOk;
   }
   const std::int64_t line_length = from.width + kLanes<Number>;
-  Buffer<Number> lines(threads * line_length);
+  Scratch<Number> lines(team.useful * line_length);
   if (lines.data() == nullptr) return kOutOfMemory;
   const std::int64_t all_rows = to.batch * to.channels * to.height;
-  parallel_ranges(threads, all_rows, [&](int thread, std::int64_t begin, std::int64_t end) {
+  parallel_ranges(team, all_rows, [&](int thread, std::int64_t begin, std::int64_t end) {
     for (std::int64_t index = begin; index < end; ++index) {
       gradient_row_planes<Scalar>(problem, rows, columns, row_readers, column_readers,
                                   index / to.height, index % to.height,

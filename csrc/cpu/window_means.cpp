@@ -39,9 +39,9 @@ void run(const WindowMeans& problem, const Execution& execution) {
   using Number = Accumulator<Scalar>;
   const std::int64_t vectors = problem.channels / kLanes<Number>;
   const std::int64_t image_elements = problem.height * problem.width * problem.pixel_channels;
-  const int threads =
-      useful_threads(execution, problem.batch * problem.height * problem.width * problem.channels);
-  parallel_ranges(threads, problem.batch * vectors, [&](int, std::int64_t begin, std::int64_t end) {
+  const Team team =
+      team_for(execution, problem.batch * problem.height * problem.width * problem.channels);
+  parallel_ranges(team, problem.batch * vectors, [&](int, std::int64_t begin, std::int64_t end) {
     for (std::int64_t index = begin; index < end; ++index) {
       const std::int64_t image = index / vectors, channel = index % vectors * kLanes<Number>;
       const Scalar* input = static_cast<const Scalar*>(problem.input) + image * image_elements +
