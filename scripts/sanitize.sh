@@ -25,15 +25,19 @@ mkdir -p "$package"
 cp -r efficientad_ext/*.py efficientad_ext/ops efficientad_ext/reference "$package"
 ln -sf "$PWD/$build"/_C.*.so "$PWD/$build"/_emulation.*.so "$package"
 
+# Findings go to files of this name and a number: pytest keeps what a test says, and loses it with the process.
+findings=$PWD/$build/finding
+rm -f "$findings".*
+
 library() { "${CXX:-c++}" -print-file-name="$1"; }
 sanitized() {
-  PYTHONPATH=$build/site:python ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 \
-    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+  PYTHONPATH=$build/site:python ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:log_path=$findings \
+    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=$findings \
     LD_PRELOAD="$(library libasan.so) $(library libstdc++.so.6)" "$python" -P "$@"
 }
 
 # Memory behind the end of a tensor that was cut short: a check that finds nothing here checks nothing.
-if sanitized - 2> "$build/planted.log" <<'PYTHON'
+if sanitized - <<'PYTHON'
 import torch
 
 from efficientad_ext import ops
@@ -46,10 +50,12 @@ then
   echo "a planted fault was not found: is another efficientad_ext in front of the one in $package?" >&2
   exit 1
 fi
-grep -q "AddressSanitizer: heap-buffer-overflow" "$build/planted.log" || { cat "$build/planted.log" >&2; exit 1; }
+grep -q "AddressSanitizer: heap-buffer-overflow" "$findings".* || { cat "$findings".* >&2; exit 1; }
+rm "$findings".*
 
 tests=(conv_relu_pool hard_feature_loss image_convolution linear normalize_and_combine quantiles resize_normalize
   segment_convolution squared_difference_map upsample_bilinear window_means plan engine)
 files=("${tests[@]/#/tests/test_}")
 files=("${files[@]/%/.py}")
-sanitized -m pytest -q -p no:cacheprovider -k "not emulation and not cuda" "${files[@]}" "$@"
+sanitized -m pytest -q -p no:cacheprovider -k "not emulation and not cuda" "${files[@]}" "$@" \
+  || { cat "$findings".* 2> /dev/null >&2; exit 1; }

@@ -11,6 +11,10 @@ namespace {
 // A thread's own accesses always come before what it does next.
 constexpr Time kAlways = kPending - 1;
 
+std::size_t in_whole_warps(std::size_t actors) {
+  return (actors + cuda::kWarpSize - 1) / cuda::kWarpSize * cuda::kWarpSize;
+}
+
 EFFICIENTAD_VECTORIZED
 void join_times(Time* times, const Time* others, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) times[i] = std::max(times[i], others[i]);
@@ -31,8 +35,8 @@ void meet(Clock& clock, const Time* other) { meet_times(clock.data(), other, clo
 
 Clocks::Clocks(std::size_t threads)
     : threads_(threads),
-      warps_(threads / cuda::kWarpSize),
-      clocks_(threads, Clock(threads + kBarrierSlots + threads / cuda::kWarpSize, 0)) {
+      actors_(in_whole_warps(threads + kBarrierSlots + threads / cuda::kWarpSize)),
+      clocks_(threads, Clock(actors_, 0)) {
   for (std::size_t thread = 0; thread < threads; ++thread) clocks_[thread][thread] = kAlways;
 }
 

@@ -47,7 +47,8 @@ class Clocks {
 
   explicit Clocks(std::size_t threads);
 
-  std::size_t actors() const { return threads_ + kBarrierSlots + warps_; }
+  // Whole warps of them: accesses are looked up by warps (history.h).
+  std::size_t actors() const { return actors_; }
   Actor copies_of(int barrier_slot) const;
   Actor tensor_cores_of(std::size_t warp) const;
   bool is_thread(Actor actor) const { return actor < threads_; }
@@ -71,7 +72,7 @@ class Clocks {
   void acquire_unit(std::size_t warp, Actor unit);
 
  private:
-  std::size_t threads_, warps_;
+  std::size_t threads_, actors_;
   std::vector<Clock> clocks_;  // of the threads
   Time time_ = 1;
   Time threads_known_ = 0;
