@@ -54,7 +54,7 @@ grep -q "AddressSanitizer: heap-buffer-overflow" "$findings".* || { cat "$findin
 rm "$findings".*
 
 tests=(conv_relu_pool hard_feature_loss image_convolution linear normalize_and_combine quantiles resize_normalize
-  segment_convolution squared_difference_map upsample_bilinear window_means plan engine)
+  segment_convolution squared_difference_map upsample_bilinear window_means plan)
 files=("${tests[@]/#/tests/test_}")
 files=("${files[@]/%/.py}")
 sanitized -m pytest -q -p no:cacheprovider -k "not emulation and not cuda" "${files[@]}" "$@" \
