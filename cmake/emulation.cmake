@@ -32,10 +32,6 @@ target_link_libraries(_emulation PRIVATE bindings cpu_backend)
 target_compile_definitions(_emulation PRIVATE EFFICIENTAD_EMULATION EFFICIENTAD_SM90)
 # Loops are unrolled for a GPU's registers, by pragmas that only nvcc knows.
 target_compile_options(_emulation PRIVATE -O3 -Wno-unknown-pragmas)
-if(EFFICIENTAD_SANITIZE)
-  # Its threads are fibers, on stacks that the sanitizers do not know; it has checks of its own.
-  target_compile_options(_emulation PRIVATE -fno-sanitize=all)
-endif()
 
 # The CPU's convolutions on emulated AMX tiles.
 add_library(cpu_emulated_amx OBJECT ${cpu_convolution_sources})

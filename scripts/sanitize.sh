@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds the compiled modules with AddressSanitizer and UndefinedBehaviorSanitizer and runs the tests of the CPU's
-# kernels and of the plan on them, for every instruction set that this processor has and for emulated AMX; the
-# kernels on the emulated GPU have checks of their own. The first finding ends a run.
+# Builds the compiled modules with AddressSanitizer and UndefinedBehaviorSanitizer and runs the tests of the kernels
+# and of the plan on them: for every instruction set that this processor has, for emulated AMX, and for those kernels
+# on the emulated GPU that the same tests run. Its fibers make AddressSanitizer warn of false findings; none has been
+# seen. The first finding ends a run.
 #
 # Usage: scripts/sanitize.sh [pytest's arguments]
 #   PYTHON  the interpreter, python by default, with the project's test requirements, pybind11, cmake and ninja

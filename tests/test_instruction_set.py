@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +22,8 @@ def python(code: str, *arguments: object, **variables: str) -> subprocess.Comple
         key: value for key, value in os.environ.items() if key != "EFFICIENTAD_INSTRUCTION_SET"
     }
     return subprocess.run(
-        [sys.executable, "-P", "-c", code, *map(str, arguments)],
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=Path(__file__).parent,  # where no folder shadows the installed package
         env={**inherited, **variables},
         capture_output=True,
         text=True,
