@@ -45,6 +45,10 @@ from efficientad.cli.options import (
     help="Crops in a step, over all processes of torchrun.",
 )  # fmt: skip
 @click.option("--half", is_flag=True, help="Store the weights as float16.")
+@click.option(
+    "--optimizer", type=click.Choice(["muon", "adam"]), default="muon", show_default=True,
+    help="Muon needs a third of the steps; Adam is the paper's.",
+)  # fmt: skip
 @resume_option
 @device_option
 @seed_option
@@ -61,6 +65,7 @@ def distill(
     steps: int,
     batch_size: int,
     half: bool,
+    optimizer: Any,
     resume: bool,
     device: str | None,
     seed: int,
@@ -74,7 +79,7 @@ def distill(
     from efficientad.distillation import DistillationConfig
     from efficientad.distillation import distill as run_distillation
 
-    config = DistillationConfig(size, steps, batch_size, seed, precision, half)
+    config = DistillationConfig(size, steps, batch_size, seed, precision, half, optimizer)
     loss = run_distillation(
         images,
         output,
