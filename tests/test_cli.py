@@ -115,6 +115,19 @@ def test_json_lines_on_stdout(tiny_model: Path, tiny_data: Path):
     assert json.loads(result.stdout)["path"] == str(image)
 
 
+def test_precision_is_the_detectors(tmp_path: Path, tiny_model: Path, tiny_data: Path):
+    image = tiny_data / "test" / "good" / "000.png"
+    arguments = ["--precision", "bfloat16", "--device", "cpu"]
+    expected = Detector.load(tiny_model, precision="bfloat16")(image).score
+    assert expected != Detector.load(tiny_model)(image).score
+    result = run("predict", tiny_model, image, *arguments, "--json", "-")
+    assert json.loads(result.stdout)["score"] == expected
+    figures = tmp_path / "figures.json"
+    assert run("evaluate", tiny_model, tiny_data, *arguments, "--json", figures).exit_code == 0
+    scores = {entry["path"]: entry["score"] for entry in json.loads(figures.read_text())["images"]}
+    assert scores[str(image)] == expected
+
+
 def test_an_unreadable_image_is_reported_skipped_and_counted(
     tmp_path: Path, tiny_model: Path, tiny_data: Path
 ):
@@ -150,6 +163,10 @@ def test_output_names_never_collide(tmp_path: Path):
         (["predict", "none.safetensors", "DATA"], "none.safetensors does not exist"),
         (["predict", "MODEL", "DATA", "--device", "gpu"], "'gpu' is not a device"),
         (["predict", "MODEL", "DATA", "--device", "cuda:99"], "there is no device cuda:99"),
+        (
+            ["predict", "MODEL", "DATA", "--device", "cpu", "--precision", "tf32"],
+            'precision "tf32" is for CUDA devices',
+        ),
         (["evaluate", "MODEL", "DATA/train/good"], "has no test images"),
         (["info", "DATA/train/good/000.png"], "000.png"),
         (["train", "DATA", "-o", "OUT/m", "--size", "medium"], "no medium teacher comes with"),

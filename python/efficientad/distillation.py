@@ -12,6 +12,7 @@ from efficientad.backbones import Backbone
 from efficientad.checkpoint import check_output, checkpoint_path
 from efficientad.distillation_images import find_distillation_images
 from efficientad.distillation_run import DistillationConfig, DistillationRun
+from efficientad.initial_teacher import load_initial_teacher
 from efficientad.teacher import save_teacher
 from efficientad.workers import joined_workers
 from efficientad_ext.inference import exact_float32
@@ -27,6 +28,7 @@ def distill(
     backbone: Backbone,
     config: DistillationConfig | None = None,
     *,
+    initial_teacher: Path | str | None = None,
     device: str | torch.device = "cpu",
     resume: bool = False,
 ) -> float | None:
@@ -47,6 +49,8 @@ def distill(
         output: the teacher file to write.
         backbone: from ``load_backbone``.
         config: see ``DistillationConfig``.
+        initial_teacher: a teacher file to start from instead of random weights, see
+            ``load_initial_teacher``. The highest rate is half as high then.
         device: where to compute; under ``torchrun``, "cuda" means each worker's own GPU.
         resume: continue from the checkpoint, if there is one.
 
@@ -54,23 +58,27 @@ def distill(
         The loss on the held-out photos; None in workers that ``torchrun`` started but the first.
 
     Raises:
-        FileNotFoundError: if a folder does not exist.
+        FileNotFoundError: if a folder or the initial teacher does not exist.
         FileExistsError: if there is a checkpoint, but ``resume`` is not asked for.
-        ValueError: for unusable photos, a batch that the workers cannot share evenly, or a
-            checkpoint from other settings.
+        ValueError: for unusable photos, a batch that the workers cannot share evenly, an initial
+            teacher that does not fit, or a checkpoint from other settings.
         RuntimeError: if the training diverges.
     """
     config = config or DistillationConfig()
     output = Path(output)
     check_output(output, resume)
     photos = find_distillation_images([Path(folder) for folder in images], config.seed)
+    initial = None
+    if initial_teacher is not None:
+        initial = load_initial_teacher(Path(initial_teacher), config.size)
+        initial.check_held_out(config.seed, photos.record)
     with joined_workers(torch.device(device)) as workers, exact_float32(workers.device):
         if config.batch_size % workers.count:
             raise ValueError(
                 f"{workers.count} workers cannot share a batch of {config.batch_size} evenly; "
                 "give a multiple with --batch-size"
             )
-        run = DistillationRun(config, photos, backbone, workers, checkpoint_path(output))
+        run = DistillationRun(config, photos, backbone, workers, checkpoint_path(output), initial)
         loss = run.to_the_end()
         if not workers.leads:
             return None

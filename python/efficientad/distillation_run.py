@@ -18,6 +18,7 @@ from efficientad.backbones import Backbone
 from efficientad.checkpoint import Progress, Settings, restore_checkpoint, save_checkpoint
 from efficientad.crops import BACKBONE_SIDE, TEACHER_SIDE, Crop, batch, central_crop, random_crop
 from efficientad.distillation_images import DistillationImages
+from efficientad.initial_teacher import InitialTeacher
 from efficientad.loader import SampleLoader
 from efficientad.long_run import run_steps
 from efficientad.networks import pdn
@@ -34,6 +35,9 @@ from efficientad_ext.architecture import FEATURE_CHANNELS, SIZES, Size
 logger = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 100
+# Of the highest rate, in a run that starts from a teacher: enough to learn, and what the teacher
+# has learned is not shaken off.
+CONTINUED_SHARE = 0.5
 FALLING_SHARE = 0.3
 STATISTICS_IMAGES = 10_000
 HELD_OUT_EVERY = 500
@@ -108,14 +112,19 @@ class DistillationRun:
         backbone: Backbone,
         workers: Workers,
         checkpoint: Path,
+        initial: InitialTeacher | None = None,
     ) -> None:
         self.config, self.photos, self.workers = config, photos, workers
         self.share = config.batch_size // workers.count
         self.checkpoint = checkpoint
-        self.settings = _settings(config, photos, backbone)
+        self.settings = _settings(config, photos, backbone, initial)
+        self.crops_before = initial.crops if initial else 0
+        self.highest_share = CONTINUED_SHARE if initial else 1.0
         on_device = {"device": workers.device, "memory_format": torch.channels_last}
         with torch_seed(config.seed, Purpose.TEACHER_WEIGHTS):
             network = pdn(config.size, FEATURE_CHANNELS, padded=True)
+        if initial:
+            initial.put_into(network, config.size)
         self.network: nn.Sequential = network.to(**on_device)  # type: ignore[call-overload]
         self.compute_type = getattr(torch, config.precision)
         self.descriptors = Descriptors(deepcopy(backbone)).to(self.compute_type).to(**on_device)  # type: ignore[call-overload]
@@ -135,7 +144,9 @@ class DistillationRun:
             self._save()
         config, workers = self.config, self.workers
         replicated = workers.replicate(self.network)
-        first, last = self.step * config.batch_size, config.steps * config.batch_size
+        first, last = (
+            self.crops_before + step * config.batch_size for step in (self.step, config.steps)
+        )
         numbers = range(first + workers.rank, last, workers.count)
         with self._loader(numbers, self._training_crop) as crops:
             run_steps(
@@ -154,7 +165,7 @@ class DistillationRun:
     def _do_step(self, replicated: nn.Module, crops: list[Crop]) -> None:
         loss = self._squared_error(replicated, crops).mean()
         loss.backward()
-        self.optimizer.step(rate_share(self.step, self.config.steps))
+        self.optimizer.step(self.highest_share * rate_share(self.step, self.config.steps))
         self.loss = loss.detach()
         self.step += 1
         if self.step % HELD_OUT_EVERY == 0 or self.step == self.config.steps:
@@ -268,7 +279,10 @@ def _in_batches(crops: Iterator[Crop], size: int) -> Iterator[list[Crop]]:
 
 
 def _settings(
-    config: DistillationConfig, photos: DistillationImages, backbone: Backbone
+    config: DistillationConfig,
+    photos: DistillationImages,
+    backbone: Backbone,
+    initial: InitialTeacher | None,
 ) -> Settings:
     return {
         "size": config.size,
@@ -276,6 +290,7 @@ def _settings(
         "seed": config.seed,
         "optimizer": config.optimizer,
         "precision": config.precision,
+        **(initial.record if initial else {}),
         "backbone": type(backbone).__name__,
         "backbone's fingerprint": fingerprint(backbone.state_dict()),
         **photos.record,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -79,6 +80,14 @@ def load_teacher(path: Path | str, size: Size) -> Teacher:
                 f"{path} cannot be used as a teacher: {name} has NaN or infinite values"
             )
     return Teacher(size, weights, path.name, fingerprint(weights))
+
+
+def teacher_record(path: Path) -> dict[str, Any]:
+    """How the teacher in a file was made: the record that ``save_teacher`` got, else nothing."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, framework="pt") as file:
+        return dict(json.loads((file.metadata() or {}).get(_RECORD_KEY, "{}")))
 
 
 def default_teacher(size: Size) -> Teacher:

@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from efficientad.cli.options import FOLDER, PATH, device_named, device_option, format_option
+from efficientad.cli.options import (
+    FOLDER,
+    PATH,
+    detector_precision_option,
+    device_named,
+    device_option,
+    format_option,
+)
 
 
 @click.command()
@@ -19,6 +26,7 @@ from efficientad.cli.options import FOLDER, PATH, device_named, device_option, f
 @click.option(
     "--json", "json_file", type=PATH, help="File for one JSON line per image; - for stdout."
 )
+@detector_precision_option
 @device_option
 def predict(
     model: Path,
@@ -26,6 +34,7 @@ def predict(
     maps: Path | None,
     overlays: Path | None,
     json_file: Path | None,
+    precision: Any,
     device: str | None,
 ) -> None:
     """Look for anomalies in images: PATHS are image files and folders of them.
@@ -39,7 +48,7 @@ def predict(
     from efficientad_ext.model_file import write_atomically
 
     sources = find_sources(paths)
-    detector = Detector.load(model, device_named(device))
+    detector = Detector.load(model, device_named(device), precision=precision)
     to_stdout = json_file == Path("-")
     lines: list[str] = []
     skipped = 0
@@ -81,6 +90,7 @@ def predict(
     "--report", type=FOLDER, help="Folder for report.html: figures, curves, and the images' maps."
 )
 @format_option
+@detector_precision_option
 @device_option
 def evaluate(
     model: Path,
@@ -89,6 +99,7 @@ def evaluate(
     maps: Path | None,
     report: Path | None,
     layout: Any,
+    precision: Any,
     device: str | None,
 ) -> None:
     """Measure MODEL on the test images in DATA, which is one scenario of a data set.
@@ -106,7 +117,7 @@ def evaluate(
     from efficientad_ext.model_file import load_model, write_atomically
 
     loaded = load_model(model)
-    detector = Detector(loaded, device_named(device))
+    detector = Detector(loaded, device_named(device), precision=precision)
     for folder in (maps, report, None if json_file is None else json_file.parent):
         if folder is not None:
             require_writable(folder)

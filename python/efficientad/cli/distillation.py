@@ -49,6 +49,10 @@ from efficientad.cli.options import (
     "--optimizer", type=click.Choice(["muon", "adam"]), default="muon", show_default=True,
     help="Muon learns more in as many steps; Adam is the paper's.",
 )  # fmt: skip
+@click.option(
+    "--initial-teacher", metavar="FILE", type=PATH,
+    help="Teacher to start from, not random weights; a medium one may start from a small one.",
+)  # fmt: skip
 @resume_option
 @device_option
 @seed_option
@@ -66,6 +70,7 @@ def distill(
     batch_size: int,
     half: bool,
     optimizer: Any,
+    initial_teacher: Path | None,
     resume: bool,
     device: str | None,
     seed: int,
@@ -85,6 +90,7 @@ def distill(
         output,
         load_backbone(backbone, backbone_weights),
         config,
+        initial_teacher=initial_teacher,
         device=device_named(device),
         resume=resume,
     )

@@ -23,6 +23,10 @@ format_option = click.option(
 replaced_output_option = click.option(
     "--output", "-o", type=PATH, help="Model file to write.  [default: MODEL, replaced at once]"
 )
+detector_precision_option = click.option(
+    "--precision", type=click.Choice(["auto", "float32", "tf32", "float16", "bfloat16"]),
+    default="auto", show_default=True, help="What the networks compute in.",
+)  # fmt: skip
 resume_option = click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 rate_option = click.option(

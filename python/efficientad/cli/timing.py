@@ -8,15 +8,12 @@ from typing import Any
 
 import click
 
-from efficientad.cli.options import PATH, device_named, device_option
+from efficientad.cli.options import PATH, detector_precision_option, device_named, device_option
 
 
 @click.command("time")
 @click.argument("model", type=PATH)
-@click.option(
-    "--precision", type=click.Choice(["auto", "float32", "tf32", "float16", "bfloat16"]),
-    default="auto", show_default=True, help="What the networks compute in.",
-)  # fmt: skip
+@detector_precision_option
 @click.option(
     "--passes", type=click.IntRange(min=1),
     help="Passes to measure, after as many to warm up.  [default: 1000 on a GPU, 20 on a CPU]",
