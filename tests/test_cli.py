@@ -169,7 +169,6 @@ def test_output_names_never_collide(tmp_path: Path):
         ),
         (["evaluate", "MODEL", "DATA/train/good"], "has no test images"),
         (["info", "DATA/train/good/000.png"], "000.png"),
-        (["train", "DATA", "-o", "OUT/m", "--size", "medium"], "no medium teacher comes with"),
         (["train", "DATA", "-o", "OUT/m", "--teacher", "none.pth"], "none.pth does not exist"),
         (["train", "none", "-o", "OUT/m", "--teacher", "random"], "none does not exist"),
         (["train", "DATA", "-o", "OUT/no/m", "--teacher", "random"], "create it first"),
@@ -183,7 +182,6 @@ def test_output_names_never_collide(tmp_path: Path):
         ),
         (["time", "none.safetensors"], "none.safetensors does not exist"),
         (["time", "MODEL", "--precision", "tf32"], 'precision "tf32" is for CUDA devices'),
-        (["reproduce", "DATA", "-o", "OUT/r", "--size", "medium"], "no medium teacher comes with"),
         (["reproduce", "none", "-o", "OUT/r", "--teacher", "random"], "none does not exist"),
         (
             ["ablate", "DATA/test", "-o", "OUT/r", "--table", "puad", "--teacher", "random"],

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 
@@ -8,10 +7,18 @@ import efficientad
 import pytest
 import torch
 from efficientad.networks import pdn
-from efficientad.teacher import Teacher, default_teacher, load_teacher, random_teacher
+from efficientad.teacher import (
+    Teacher,
+    default_teacher,
+    load_teacher,
+    random_teacher,
+    teacher_record,
+)
 from efficientad.training import TrainingConfig, train
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from efficientad_ext.architecture import SIZES, Size
 
 
 def save(weights: dict[str, torch.Tensor], path: Path) -> Path:
@@ -129,33 +136,31 @@ def test_random_teacher_keeps_the_scale_of_its_activations(size):
 WEIGHTS = Path(efficientad.__file__).with_name("weights")
 
 
-def test_the_default_teacher_comes_with_the_package():
-    teacher = default_teacher("small")
-    assert teacher.size == "small"
+@pytest.mark.parametrize(("size", "most_bytes"), [("small", 6_000_000), ("medium", 17_000_000)])
+def test_a_default_teacher_comes_with_the_package(size: Size, most_bytes: int):
+    teacher = default_teacher(size)
+    assert teacher.size == size
     path = WEIGHTS / teacher.source
-    assert path.stat().st_size < 6_000_000
+    assert path.stat().st_size < most_bytes
     with safe_open(path, "pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
 
 
-def test_a_size_without_a_default_teacher():
-    with pytest.raises(ValueError, match="no medium teacher comes with this version; distil one"):
-        default_teacher("medium")
-
-
-def test_the_model_card_tells_what_the_file_tells():
-    with safe_open(WEIGHTS / "teacher_small.safetensors", "pt") as file:
-        record = json.loads(file.metadata()["efficientad-teacher"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_model_card_tells_what_the_file_tells(size: Size):
+    record = teacher_record(WEIGHTS / f"teacher_{size}.safetensors")
     card = (WEIGHTS / "README.md").read_text()
-    row = next(line for line in card.splitlines() if line.startswith("| `teacher_small"))
-    _, steps, batch, photos, loss = (cell.strip() for cell in row.strip("|").split("|"))
+    row = next(line for line in card.splitlines() if line.startswith(f"| `teacher_{size}"))
+    _, initial, steps, batch, photos, loss = (cell.strip() for cell in row.strip("|").split("|"))
+    assert ("initial teacher" in record) == (initial != "random weights")
     assert int(steps.replace(",", "")) == record["steps"] == record["held-out loss"][-1][0]
     assert int(batch) == record["batch size"]
     assert int(photos.replace(",", "")) == record["images"]
     assert float(loss) == round(record["held-out loss"][-1][1], 4)
 
 
-def test_training_takes_the_default_teacher(tmp_path: Path, tiny_data: Path):
-    config = TrainingConfig(input_size=(128, 128), steps=1)
+@pytest.mark.parametrize("size", SIZES)
+def test_training_takes_the_default_teacher(tmp_path: Path, tiny_data: Path, size: Size):
+    config = TrainingConfig(size, input_size=(128, 128), steps=1)
     model = train(tiny_data, tmp_path / "model.safetensors", config=config, puad=False)
-    assert model.training["teacher's fingerprint"] == default_teacher("small").fingerprint
+    assert model.training["teacher's fingerprint"] == default_teacher(size).fingerprint

@@ -94,17 +94,8 @@ def default_teacher(size: Size) -> Teacher:
     """The teacher that comes with the package, for runs that name no other.
 
     It was distilled from EfficientNet-Lite2 by ``distill``, and is stored as float16.
-
-    Raises:
-        ValueError: if none of this size comes with this version.
     """
-    path = _DEFAULT_TEACHERS / f"teacher_{size}.safetensors"
-    if not path.is_file():
-        raise ValueError(
-            f"no {size} teacher comes with this version; distil one with 'efficientad distill "
-            f"--size {size}' or name a file of weights"
-        )
-    return load_teacher(path, size)
+    return load_teacher(_DEFAULT_TEACHERS / f"teacher_{size}.safetensors", size)
 
 
 def save_teacher(
