@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 # 1,920 quarters of crops in batches of 16, the held-out loss is 0.81 at 1e-4, 0.71 at 5e-4, 0.70 at
 # 1e-3 and 0.72 at 2e-3. Muon's: see "Muon" in benchmarks/NOTES.md.
 LEARNING_RATES: dict[OptimizerName, float] = {"muon": 2e-3, "adam": 1e-3}
-# Of the highest rate, in a run that starts from a teacher: enough to learn, and what the teacher
-# has learned is not shaken off.
+# Of the highest rate, in a run that starts from a teacher, which the full rate would shake: see "A
+# medium teacher that begins as the small one" in benchmarks/NOTES.md.
 CONTINUED_SHARE = 0.5
 STATISTICS_IMAGES = 10_000
 HELD_OUT_EVERY = 500
