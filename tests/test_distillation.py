@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,21 +11,20 @@ import numpy as np
 import pytest
 import torch
 from efficientad import distillation_run, long_run
-from efficientad import optimizer as optimizer_module
 from efficientad.checkpoint import checkpoint_path
 from efficientad.crops import batch, central_crop, random_crop
 from efficientad.distillation import DistillationConfig, distill
 from efficientad.distillation_images import find_distillation_images
-from efficientad.distillation_run import LEARNING_RATES, DistillationRun
+from efficientad.distillation_run import DistillationRun, rate_share
 from efficientad.networks import pdn
-from efficientad.optimizer import OptimizerName
 from efficientad.randomness import Purpose, generator
 from efficientad.teacher import load_teacher
+from efficientad.teacher_optimizer import LEARNING_RATES, OptimizerName, TeacherOptimizer
 from efficientad.workers import Workers
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_distillation import TINY, TinyBackbone, write_photos
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 # Distils with a tiny backbone in a process of its own, or in each of several under torchrun.
@@ -164,7 +164,7 @@ def test_distillation_learns(
 ):
     monkeypatch.setattr(distillation_run, "HELD_OUT_EVERY", 1)
     monkeypatch.setitem(LEARNING_RATES, optimizer, rate)
-    monkeypatch.setattr(optimizer_module, "WARM_UP_STEPS", 2)
+    monkeypatch.setattr(distillation_run, "WARM_UP_STEPS", 2)
     config = replace(TINY, steps=8, precision="bfloat16", optimizer=optimizer)
     output = tmp_path / "teacher.safetensors"
     backbone = TinyBackbone()
@@ -205,6 +205,66 @@ def test_two_workers_get_what_one_gets(
         assert (two[name] - one[name]).norm() < rounding * moved
         if optimizer == "adam":
             torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5)
+
+
+def test_the_rate_rises_stays_and_falls():
+    shares = [rate_share(step, 10_000) for step in (0, 99, 5_000, 7_000, 8_500, 9_999)]
+    assert shares == pytest.approx([0.01, 1, 1, 1, 0.5, 0], abs=1e-3)
+    assert rate_share(6_000, 10_000) == rate_share(6_000, 9_000)
+
+
+def orthogonalized(matrix: Tensor) -> Tensor:
+    """The nearest orthogonal matrix, in float64."""
+    left, _, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    return left @ right
+
+
+def test_muon_moves_hidden_convolutions_by_orthogonal_matrices_and_adam_the_rest():
+    """Two steps; the iteration that torch uses gives singular values of about 0.7 to 1.2."""
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 2), nn.Conv2d(6, 4, 1))
+    network = network.to(memory_format=torch.channels_last)
+    optimizer = TeacherOptimizer(network, "muon")
+    rate, share = LEARNING_RATES["muon"], 0.5
+    momenta: dict[str, Tensor] = {}
+    for _ in range(2):
+        before = {name: value.detach().clone() for name, value in network.named_parameters()}
+        for value in network.parameters():
+            value.grad = torch.randn_like(value)
+        gradients = {name: value.grad.clone() for name, value in network.named_parameters()}
+        optimizer.step(share)
+        for name, value in network.named_parameters():
+            moved = (value.detach() - before[name]).double()
+            if name not in ("1.weight", "2.weight"):
+                assert moved.abs().max() <= 1.5 * share * rate
+                continue
+            gradient = gradients[name].flatten(1)
+            momenta[name] = 0.95 * momenta.get(name, 0) + 0.05 * gradient
+            wanted = orthogonalized(0.05 * gradient + 0.95 * momenta[name])
+            step = -moved.flatten(1) / (share * rate * 0.2 * max(wanted.shape) ** 0.5)
+            alike = (step * wanted).sum() / step.norm() / wanted.norm()
+            assert alike > 0.97
+            values = torch.linalg.svdvals(step)
+            assert values.min() > 0.5
+            assert values.max() < 1.3
+        assert all(value.grad is None for value in network.parameters())
+
+
+def test_adam_is_torchs_adam_for_every_weight():
+    torch.manual_seed(2)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 2))
+    network = network.to(memory_format=torch.channels_last)
+    other = deepcopy(network)
+    optimizer = TeacherOptimizer(network, "adam")
+    expected = torch.optim.Adam(other.parameters(), lr=LEARNING_RATES["adam"], weight_decay=1e-5)
+    for _ in range(3):
+        for one, two in zip(network.parameters(), other.parameters(), strict=True):
+            one.grad = torch.randn_like(one)
+            two.grad = one.grad.clone()
+        optimizer.step(1.0)
+        expected.step()
+    for one, two in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-7)
 
 
 def test_a_run_can_be_made_longer_until_its_rate_falls(

@@ -10,11 +10,11 @@ from efficientad import distillation_run, long_run
 from efficientad.checkpoint import checkpoint_path
 from efficientad.distillation import distill
 from efficientad.distillation_images import find_distillation_images
-from efficientad.distillation_run import CONTINUED_SHARE, LEARNING_RATES, DistillationRun
+from efficientad.distillation_run import CONTINUED_SHARE, DistillationRun
 from efficientad.initial_teacher import load_initial_teacher
 from efficientad.networks import pdn
-from efficientad.optimizer import Optimizer
 from efficientad.teacher import load_teacher, save_teacher
+from efficientad.teacher_optimizer import TeacherOptimizer
 from efficientad.widening import widen
 from efficientad.workers import Workers
 from safetensors import safe_open
@@ -89,15 +89,15 @@ def run_from(photos: Path, small: Path, size: str = "small") -> DistillationRun:
 def test_a_run_starts_from_the_teachers_weights_at_a_lower_rate(
     photos: Path, small: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    rates: list[float] = []
-    monkeypatch.setattr(Optimizer, "step", lambda _, rate: rates.append(rate))
+    shares: list[float] = []
+    monkeypatch.setattr(TeacherOptimizer, "step", lambda _, share: shares.append(share))
     run = run_from(photos, small)
     weights = load_teacher(small, "small").weights
     for name, tensor in run.network.state_dict().items():
         assert torch.equal(tensor, weights[name])
     monkeypatch.setattr(distillation_run, "rate_share", lambda *_: 1.0)
     run._do_step(run.network, [run._training_crop(0)])
-    assert rates == [CONTINUED_SHARE * LEARNING_RATES["muon"]]
+    assert shares == [CONTINUED_SHARE]
 
 
 @pytest.mark.parametrize("size", ["small", "medium"])

@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from efficientad import optimizer as optimizer_module
 from efficientad import training
 from efficientad.calibration import CalibrationConfig
 from efficientad.checkpoint import checkpoint_path
 from efficientad.evaluation import evaluate
-from efficientad.optimizer import OPTIMIZERS, OptimizerName
 from efficientad.statistics import channel_statistics
 from efficientad.teacher import Teacher, random_teacher
 from efficientad.training import TrainingConfig, learning_rate, train
@@ -34,7 +32,7 @@ import torch
 from efficientad import long_run, training
 from efficientad.teacher import random_teacher
 
-data, photos, output, optimizer, resume, last_step = sys.argv[1:]
+data, photos, output, resume, last_step = sys.argv[1:]
 losses_of_step = training.training_losses
 calls = 0
 
@@ -48,22 +46,15 @@ def deadly(*arguments):
 torch.set_num_threads(1)
 long_run.CHECKPOINT_SECONDS = 0.0
 training.training_losses = deadly
-config = training.TrainingConfig("small", (128, 128), steps=8, seed=3, optimizer=optimizer)
+config = training.TrainingConfig("small", (128, 128), steps=8, seed=3)
 training.train(data, output, random_teacher("small"), config,
                penalty_images=photos, resume=resume == "resume")
 """
 
 
-def run_apart(
-    data: Path,
-    photos: Path,
-    output: Path,
-    optimizer: OptimizerName,
-    resume: str,
-    last_step: int = 0,
-) -> int:
+def run_apart(data: Path, photos: Path, output: Path, resume: str, last_step: int = 0) -> int:
     """The exit status of a run in a process of its own."""
-    arguments = [data, photos, output, optimizer, resume, last_step]
+    arguments = [data, photos, output, resume, last_step]
     # -I: not from the source tree in the current folder, which has no compiled module.
     command = [sys.executable, "-I", "-c", RUN, *map(str, arguments)]
     return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=300, check=False).returncode
@@ -74,23 +65,19 @@ def steps_done(checkpoint: Path) -> int:
         return int(file.metadata()["step"])
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_killed_and_resumed_gives_the_same_file_as_an_unbroken_run(
-    tmp_path: Path, tiny_data: Path, optimizer: OptimizerName
-):
+def test_killed_and_resumed_gives_the_same_file_as_an_unbroken_run(tmp_path: Path, tiny_data: Path):
     photos = tiny_data / "test" / "stain"
     unbroken, broken = tmp_path / "unbroken.safetensors", tmp_path / "broken.safetensors"
     checkpoint = checkpoint_path(broken)
-    assert run_apart(tiny_data, photos, unbroken, optimizer, "new") == 0
+    assert run_apart(tiny_data, photos, unbroken, "new") == 0
 
     # Two kills: the second one hits the third step of the resumed run.
     for resume, last_step, done in (("new", 4, 3), ("resume", 3, 5)):
-        status = run_apart(tiny_data, photos, broken, optimizer, resume, last_step)
-        assert status == -signal.SIGKILL
+        assert run_apart(tiny_data, photos, broken, resume, last_step) == -signal.SIGKILL
         assert not broken.exists()
         assert steps_done(checkpoint) == done
 
-    assert run_apart(tiny_data, photos, broken, optimizer, "resume") == 0
+    assert run_apart(tiny_data, photos, broken, "resume") == 0
     assert broken.read_bytes() == unbroken.read_bytes()
     assert not checkpoint.exists()
 
@@ -175,7 +162,6 @@ def unfinished(
         ({"input_size": (128, 136)}, "image size is 128x128 there and 128x136 here"),
         ({"precision": "bfloat16"}, "precision is float32 there and bfloat16 here"),
         ({"p_hard": 0.99}, "p_hard is 0.999 there and 0.99 here"),
-        ({"optimizer": "muon"}, "optimizer is adam there and muon here"),
     ],
 )
 def test_a_checkpoint_from_other_settings_is_refused_by_name(
@@ -224,13 +210,8 @@ def test_the_model_says_how_it_was_made(tiny_model: Path, tiny_teacher: Teacher)
     assert not checkpoint_path(tiny_model).exists()
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_learns(
-    tmp_path: Path,
-    tiny_data: Path,
-    tiny_teacher: Teacher,
-    monkeypatch: pytest.MonkeyPatch,
-    optimizer: OptimizerName,
+    tmp_path: Path, tiny_data: Path, tiny_teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ):
     """The hardest features become easier; thirty steps are too few for much more."""
     losses_of_step = training.training_losses
@@ -242,8 +223,7 @@ def test_training_learns(
         return losses
 
     monkeypatch.setattr(training, "training_losses", recorded)
-    monkeypatch.setattr(optimizer_module, "WARM_UP_STEPS", 3)
-    config = TrainingConfig("small", (128, 128), steps=30, seed=0, optimizer=optimizer)
+    config = TrainingConfig("small", (128, 128), steps=30, seed=0)
     train(tiny_data, tmp_path / "model.safetensors", tiny_teacher, config)
     # Six images: the first and the last round over all of them.
     assert sum(hard[-6:]) < 0.9 * sum(hard[:6])
@@ -330,15 +310,10 @@ def test_divergence_is_an_error_and_not_a_model(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_adams_rate_drops_after_95_percent_of_the_steps():
+def test_the_rate_drops_after_95_percent_of_the_steps():
     rates = [learning_rate(step, 70_000) for step in (0, 66_499, 66_500, 69_999)]
     assert rates == [1e-4, 1e-4, 1e-5, 1e-5]
     assert [learning_rate(step, 20) for step in (18, 19)] == [1e-4, 1e-5]
-
-
-def test_muons_rate_rises_stays_and_falls():
-    rates = [learning_rate(step, 10_000, "muon") for step in (0, 99, 6_999, 8_500, 9_999)]
-    assert rates == pytest.approx([2e-5, 2e-3, 2e-3, 1e-3, 0], abs=1e-8)
 
 
 def test_the_optimizer_gets_the_dropped_rate_within_a_run(
@@ -366,7 +341,6 @@ def test_the_optimizer_gets_the_dropped_rate_within_a_run(
         ({"seed": -1}, "seed is -1"),
         ({"p_hard": 1.0}, "p_hard is 1.0; expected at least 0 and less than 1"),
         ({"p_hard": float("nan")}, "p_hard is nan"),
-        ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected muon or adam"),
         ({"input_size": (100, 256)}, "128"),
     ],
 )

@@ -1,14 +1,14 @@
 """What the teacher and the pretraining penalty are worth on real data.
 
     python benchmarks/accuracy/teachers.py DATA... --photos DIR --results DIR
-        [--steps N...] [--seeds N] [--compare TEACHER:PENALTY...] [--optimizer adam|muon]
+        [--steps N...] [--seeds N] [--compare TEACHER:PENALTY...]
 
 Trains and evaluates EfficientAD-S for every combination of data set, number of steps, seed and
 comparison, and writes the table of what is there so far, as Markdown. A comparison names a teacher
 (random, default, or a file) and what the penalty is taken on (none, procedural, photos). Each run
 leaves one JSON file in the results' folder and is not done again; an interrupted training
 continues where it was. Nothing is chosen by the test images: every run is the command line's
-``train`` and ``evaluate`` with its defaults but for the steps, the precision and the optimizer.
+``train`` and ``evaluate`` with its defaults but for the steps and the precision.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ import json
 import statistics
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from efficientad.evaluation import Evaluation, evaluate
 from efficientad.metrics import image_auroc
-from efficientad.optimizer import OPTIMIZERS, OptimizerName
 from efficientad.teacher import Teacher, default_teacher, load_teacher, random_teacher
 from efficientad.training import TrainingConfig, train
 
@@ -43,19 +42,19 @@ class Run:
     data: str
     teacher: str
     penalty: str
-    optimizer: OptimizerName
     steps: int
     seed: int
 
     @property
     def name(self) -> str:
         """Of the run's files."""
-        return "-".join(map(str, (*self.row, self.seed)))
+        teacher = Path(self.teacher).stem
+        return f"{self.data}-{teacher}-{self.penalty}-{self.steps}-{self.seed}"
 
     @property
-    def row(self) -> tuple[str, str, str, str, int]:
+    def row(self) -> tuple[str, str, str, int]:
         """What the runs have in common whose spread over seeds is looked at."""
-        return self.data, Path(self.teacher).stem, self.penalty, self.optimizer, self.steps
+        return self.data, Path(self.teacher).stem, self.penalty, self.steps
 
 
 def teacher_named(name: str) -> Teacher:
@@ -71,20 +70,11 @@ def all_runs(arguments: argparse.Namespace) -> Iterator[tuple[Path, Run]]:
             for data in arguments.data:
                 for comparison in arguments.compare:
                     teacher, _, penalty = comparison.rpartition(":")
-                    yield (
-                        data,
-                        Run(data.name, teacher, penalty, arguments.optimizer, steps, seed),
-                    )
+                    yield data, Run(data.name, teacher, penalty, steps, seed)
 
 
 def perform(run: Run, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    config = TrainingConfig(
-        "small",
-        steps=run.steps,
-        seed=run.seed,
-        precision=arguments.precision,
-        optimizer=run.optimizer,
-    )
+    config = TrainingConfig("small", steps=run.steps, seed=run.seed, precision=arguments.precision)
     model = arguments.results / f"{run.name}.safetensors"
     started = time.monotonic()
     train(
@@ -129,12 +119,12 @@ def table(results: Iterable[dict[str, Any]]) -> str:
     """Mean and spread (lowest to highest) of the AU-ROC over the seeds, in percent."""
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for result in results:
-        run = Run(**{field.name: result[field.name] for field in fields(Run)})
-        rows.setdefault(run.row, []).append(result)
+        fields = {name: result[name] for name in ("data", "teacher", "penalty", "steps", "seed")}
+        rows.setdefault(Run(**fields).row, []).append(result)
     lines = [
-        "| data | teacher | penalty | optimizer | steps | seeds | image AU-ROC | "
-        "EfficientAD alone | PUAD's score alone | pixel AU-ROC |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| data | teacher | penalty | steps | seeds | image AU-ROC | EfficientAD alone | "
+        "PUAD's score alone | pixel AU-ROC |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row, runs in sorted(rows.items()):
         figures = [spread([one["image_auroc"][name] for one in runs]) for name in SCORES]
@@ -156,7 +146,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[70_000])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--compare", nargs="+", default=COMPARISONS, metavar="TEACHER:PENALTY")
-    parser.add_argument("--optimizer", default="adam", choices=OPTIMIZERS)
     parser.add_argument("--precision", default="bfloat16", choices=["float32", "bfloat16"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()

@@ -22,11 +22,11 @@ from efficientad.initial_teacher import InitialTeacher
 from efficientad.loader import SampleLoader
 from efficientad.long_run import run_steps
 from efficientad.networks import pdn
-from efficientad.optimizer import FALLING_SHARE, Optimizer, OptimizerName, falls_from, rate_share
 from efficientad.progress import progress_bar
 from efficientad.randomness import Purpose, generator, shuffled_index, torch_seed
 from efficientad.statistics import ChannelStatistics
 from efficientad.targets import Descriptors
+from efficientad.teacher_optimizer import LEARNING_RATES, OptimizerName, TeacherOptimizer
 from efficientad.training import Precision
 from efficientad.weight_files import fingerprint
 from efficientad.workers import Workers
@@ -34,13 +34,11 @@ from efficientad_ext.architecture import FEATURE_CHANNELS, SIZES, Size
 
 logger = logging.getLogger(__name__)
 
-# The highest rates. Adam's is ten times the paper's, for runs of less than its 60,000 steps: after
-# 1,920 quarters of crops in batches of 16, the held-out loss is 0.81 at 1e-4, 0.71 at 5e-4, 0.70 at
-# 1e-3 and 0.72 at 2e-3. Muon's: see "Muon" in benchmarks/NOTES.md.
-LEARNING_RATES: dict[OptimizerName, float] = {"muon": 2e-3, "adam": 1e-3}
+WARM_UP_STEPS = 100
 # Of the highest rate, in a run that starts from a teacher, which the full rate would shake: see "A
 # medium teacher that begins as the small one" in benchmarks/NOTES.md.
 CONTINUED_SHARE = 0.5
+FALLING_SHARE = 0.3
 STATISTICS_IMAGES = 10_000
 HELD_OUT_EVERY = 500
 # Threads that read photos ahead of the device; more than this keep any device busy.
@@ -58,7 +56,7 @@ class DistillationConfig:
         seed: of every random draw, ≥ 0.
         precision: of the convolutions; weights, targets' statistics and the loss are float32.
         half: store the teacher as float16.
-        optimizer: "muon", or "adam" as in the paper, see ``Optimizer``.
+        optimizer: "muon", or "adam" as in the paper, see ``TeacherOptimizer``.
 
     Raises:
         ValueError: for a value out of range.
@@ -87,6 +85,23 @@ class DistillationConfig:
             raise ValueError(f"seed is {self.seed}; expected at least 0")
 
 
+def rate_share(step: int, steps: int) -> float:
+    """The share of the highest rate in a step, counted from 0.
+
+    It rises to 1, stays, and falls to zero as half a cosine.
+
+    It rises over 100 steps and falls over the last 30 % of all steps. While it stays, it does not
+    depend on the number of steps, so that a run can still be made longer or shorter.
+    """
+    rising = min(1.0, (step + 1) / WARM_UP_STEPS)
+    falling = max(0.0, (step - _falls_from(steps)) / (steps - _falls_from(steps)))
+    return rising * (1 + math.cos(math.pi * falling)) / 2
+
+
+def _falls_from(steps: int) -> int:
+    return int((1 - FALLING_SHARE) * steps)
+
+
 class DistillationRun:
     """The state of a distillation and its loop."""
 
@@ -104,9 +119,7 @@ class DistillationRun:
         self.checkpoint = checkpoint
         self.settings = _settings(config, photos, backbone, initial)
         self.crops_before = initial.crops if initial else 0
-        self.highest_rate = LEARNING_RATES[config.optimizer]
-        if initial:
-            self.highest_rate *= CONTINUED_SHARE
+        self.highest_share = CONTINUED_SHARE if initial else 1.0
         on_device = {"device": workers.device, "memory_format": torch.channels_last}
         with torch_seed(config.seed, Purpose.TEACHER_WEIGHTS):
             network = pdn(config.size, FEATURE_CHANNELS, padded=True)
@@ -117,7 +130,7 @@ class DistillationRun:
         self.descriptors = Descriptors(deepcopy(backbone)).to(self.compute_type).to(**on_device)  # type: ignore[call-overload]
         self.mean = torch.zeros(FEATURE_CHANNELS, device=workers.device)
         self.deviation = torch.ones(FEATURE_CHANNELS, device=workers.device)
-        self.optimizer = Optimizer(self.network, config.optimizer)
+        self.optimizer = TeacherOptimizer(self.network, config.optimizer)
         self.step = 0
         self.loss = torch.zeros(())
         self.curve: list[tuple[int, float]] = []
@@ -152,7 +165,7 @@ class DistillationRun:
     def _do_step(self, replicated: nn.Module, crops: list[Crop]) -> None:
         loss = self._squared_error(replicated, crops).mean()
         loss.backward()
-        self.optimizer.step(self.highest_rate * rate_share(self.step, self.config.steps))
+        self.optimizer.step(self.highest_share * rate_share(self.step, self.config.steps))
         self.loss = loss.detach()
         self.step += 1
         if self.step % HELD_OUT_EVERY == 0 or self.step == self.config.steps:
@@ -247,9 +260,9 @@ class DistillationRun:
     def _restore(self) -> None:
         progress = restore_checkpoint(self.checkpoint, self._tensors(), self.settings)
         before, now = int(progress.record["steps"]), self.config.steps
-        if before != now and progress.step > falls_from(min(before, now)):
+        if before != now and progress.step > _falls_from(min(before, now)):
             least = math.ceil(progress.step / (1 - FALLING_SHARE))
-            other = f"or {least} or more" if progress.step <= falls_from(before) else "no other"
+            other = f"or {least} or more" if progress.step <= _falls_from(before) else "no other"
             raise ValueError(
                 f"{self.checkpoint} is at step {progress.step} of {before}, too late to make the "
                 f"run one of {now} steps, whose rate would have fallen before or had fallen "

@@ -80,10 +80,6 @@ class Networks:
             mean = self.teacher_mean.view(1, -1, 1, 1)
             return (features - mean) / self.teacher_deviation.view(1, -1, 1, 1)
 
-    def trained(self) -> nn.ModuleDict:
-        """The networks that learn, by name."""
-        return nn.ModuleDict({"student": self.student, "autoencoder": self.autoencoder})
-
     def as_model(self, size: Size, input_size: tuple[int, int], training: dict[str, Any]) -> Model:
         """The model as it is before its calibration: neutral quantiles, thresholds of 0."""
 

@@ -15,6 +15,7 @@ from efficientad.calibration import CalibrationConfig, calibrate
 from efficientad.checkpoint import (
     Progress,
     Settings,
+    adam_state,
     check_output,
     checkpoint_path,
     restore_checkpoint,
@@ -24,7 +25,6 @@ from efficientad.loader import ImageStore, Sample, SampleLoader, make_sample, no
 from efficientad.long_run import run_steps
 from efficientad.losses import P_HARD, Losses, training_losses
 from efficientad.networks import Networks, initial_networks
-from efficientad.optimizer import OPTIMIZERS, Optimizer, OptimizerName, rate_share
 from efficientad.progress import with_progress
 from efficientad.puad import check_count
 from efficientad.randomness import Purpose, torch_seed
@@ -43,7 +43,7 @@ Precision: TypeAlias = Literal["float32", "bfloat16"]
 LEARNING_RATE = 1e-4
 REDUCED_LEARNING_RATE = 1e-5
 REDUCED_AFTER = 0.95
-MUON_LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 1e-5
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,6 @@ class TrainingConfig:
             Weights, losses and everything in calibration and detection stay float32.
         p_hard: of the hard feature loss, in [0, 1); 0 switches it off, as in the paper's ablation:
             the loss is then the mean over all features.
-        optimizer: "adam", or "muon", which learns more in few steps, see ``Optimizer``.
 
     Raises:
         ValueError: for a value out of range.
@@ -71,16 +70,12 @@ class TrainingConfig:
     seed: int = 0
     precision: Precision = "float32"
     p_hard: float = P_HARD
-    optimizer: OptimizerName = "adam"
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise ValueError(f"size is {self.size!r}; expected one of {', '.join(SIZES)}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision is {self.precision!r}; expected float32 or bfloat16")
-        if self.optimizer not in OPTIMIZERS:
-            expected = " or ".join(OPTIMIZERS)
-            raise ValueError(f"optimizer is {self.optimizer!r}; expected {expected}")
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; expected at least 1")
         if self.seed < 0:
@@ -147,7 +142,7 @@ def train(
     networks = initial_networks(
         config.size, config.input_size, teacher.weights, config.seed, device
     )
-    optimizer = Optimizer(networks.trained(), config.optimizer)
+    optimizer = _make_optimizer(networks)
     step = 0
     with exact_float32(device):
         if checkpoint.exists():
@@ -170,13 +165,8 @@ def train(
     return model
 
 
-def learning_rate(step: int, steps: int, optimizer: OptimizerName = "adam") -> float:
-    """The rate of a step, counted from 0.
-
-    Adam's is 1e-4, and a tenth of it after 95 % of the steps. Muon's is 2e-3 times ``rate_share``.
-    """
-    if optimizer == "muon":
-        return MUON_LEARNING_RATE * rate_share(step, steps)
+def learning_rate(step: int, steps: int) -> float:
+    """1e-4, and a tenth of it after 95 % of the steps; ``step`` counts from 0."""
     return LEARNING_RATE if step < int(REDUCED_AFTER * steps) else REDUCED_LEARNING_RATE
 
 
@@ -186,7 +176,7 @@ class _Run:
 
     config: TrainingConfig
     networks: Networks
-    optimizer: Optimizer
+    optimizer: torch.optim.Adam
     images: RunImages
     device: torch.device
     checkpoint: Path
@@ -216,6 +206,8 @@ class _Run:
         config = self.config
         image, augmented = self._batch(sample.image), self._batch(sample.augmented)
         penalty = None if sample.penalty is None else self._batch(sample.penalty)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, config.steps)
         with (
             torch_seed(config.seed, Purpose.DROPOUT, self.step),
             torch.autocast(
@@ -223,8 +215,9 @@ class _Run:
             ),
         ):
             self.losses = training_losses(self.networks, image, augmented, penalty, config.p_hard)
+        self.optimizer.zero_grad()
         self.losses.total.backward()
-        self.optimizer.step(learning_rate(self.step, config.steps, config.optimizer))
+        self.optimizer.step()
         self.step += 1
 
     def _batch(self, image: torch.Tensor) -> torch.Tensor:
@@ -247,20 +240,24 @@ class _Run:
                 "check the training images and the teacher"
             )
         text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        rate = learning_rate(self.step - 1, self.config.steps, self.config.optimizer)
-        return f"{text}, rate {rate:.3g}"
+        return f"{text}, rate {learning_rate(self.step - 1, self.config.steps):g}"
 
     def _save(self) -> None:
         state = _state(self.networks, self.optimizer)
         save_checkpoint(self.checkpoint, state, Progress(self.step), self.settings)
 
 
-def _state(networks: Networks, optimizer: Optimizer) -> dict[str, torch.Tensor]:
+def _state(networks: Networks, optimizer: torch.optim.Adam) -> dict[str, torch.Tensor]:
     """What a checkpoint holds; the teacher itself is named by its fingerprint in the settings."""
+    parameters: dict[str, torch.Tensor] = {
+        f"{network}.{name}": parameter
+        for network in ("student", "autoencoder")
+        for name, parameter in getattr(networks, network).named_parameters()
+    }
     return {
         "teacher_mean": networks.teacher_mean,
         "teacher_deviation": networks.teacher_deviation,
-        **optimizer.state(),
+        **adam_state(parameters, optimizer),
     }
 
 
@@ -274,10 +271,14 @@ def run_settings(config: TrainingConfig, teacher: Teacher) -> Settings:
         "seed": config.seed,
         "precision": config.precision,
         "p_hard": config.p_hard,
-        "optimizer": config.optimizer,
         "teacher": teacher.source,
         "teacher's fingerprint": teacher.fingerprint,
     }
+
+
+def _make_optimizer(networks: Networks) -> torch.optim.Adam:
+    parameters = [*networks.student.parameters(), *networks.autoencoder.parameters()]
+    return torch.optim.Adam(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
 
 
 def _measure_teacher(networks: Networks, images: ImageStore, device: torch.device) -> None:

@@ -55,10 +55,6 @@ if TYPE_CHECKING:
     "--precision", type=click.Choice(["float32", "bfloat16"]), default="float32",
     show_default=True, help="Of the convolutions in training.",
 )  # fmt: skip
-@click.option(
-    "--optimizer", type=click.Choice(["adam", "muon"]), default="adam", show_default=True,
-    help="Adam is the paper's; Muon learns more in few steps.",
-)  # fmt: skip
 @puad_option
 @click.option(
     "--puad-features", type=click.Choice(["student", "teacher"]), default="student",
@@ -77,7 +73,6 @@ def train(
     device: str | None,
     seed: int,
     precision: Any,
-    optimizer: Any,
     puad: bool,
     puad_features: Any,
     false_reject_rate: float,
@@ -91,7 +86,7 @@ def train(
     from efficientad.training import TrainingConfig
     from efficientad.training import train as run_training
 
-    config = TrainingConfig(size, image_size, steps, seed, precision, optimizer=optimizer)
+    config = TrainingConfig(size, image_size, steps, seed, precision)
     model = run_training(
         data,
         output,
