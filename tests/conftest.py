@@ -28,6 +28,7 @@ from efficientad.cli import main
 from efficientad.teacher import Teacher, random_teacher
 from efficientad.textures import make_dataset
 from efficientad.training import TrainingConfig, train
+from tiny_distillation import write_photos
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -444,3 +445,11 @@ def warnings_logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixtur
     """Everything that efficientad tells the user in its log."""
     caplog.set_level(logging.INFO, logger="efficientad")
     return caplog
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of seven photos to distil from."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder, 7)
+    return folder

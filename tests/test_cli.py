@@ -181,6 +181,10 @@ def test_output_names_never_collide(tmp_path: Path):
             "nowhere does not exist",
         ),
         (["time", "none.safetensors"], "none.safetensors does not exist"),
+        (
+            ["distill", "--images", "DATA", "-o", "OUT/t", "--initial-teacher", "none.pth"],
+            "none.pth does not exist",
+        ),
         (["time", "MODEL", "--precision", "tf32"], 'precision "tf32" is for CUDA devices'),
         (["reproduce", "none", "-o", "OUT/r", "--teacher", "random"], "none does not exist"),
         (

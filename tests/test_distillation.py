@@ -44,13 +44,6 @@ print("loss", loss)
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    write_photos(folder, 7)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     """The teacher file of an unbroken run with the settings in TINY."""
     output = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,20 +12,12 @@ from efficientad.distillation_images import find_distillation_images
 from efficientad.distillation_run import CONTINUED_SHARE, DistillationRun
 from efficientad.initial_teacher import load_initial_teacher
 from efficientad.networks import pdn
-from efficientad.teacher import load_teacher, save_teacher
+from efficientad.teacher import load_teacher, save_teacher, teacher_record
 from efficientad.teacher_optimizer import TeacherOptimizer
 from efficientad.widening import widen
 from efficientad.workers import Workers
-from safetensors import safe_open
 from tiny_distillation import TINY, TinyBackbone, write_photos
 from torch import Tensor
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    write_photos(folder, 7)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +111,7 @@ def test_a_run_goes_on_with_the_crops_behind_those_of_its_initial_teacher(
     initial = load_initial_teacher(output, size)
     assert initial.teacher.size == size
     assert initial.crops == 8
-    with safe_open(output, framework="pt") as file:
-        record = json.loads(file.metadata()["efficientad-teacher"])
-    assert record["initial teacher"] == load_teacher(small, "small").fingerprint
+    assert teacher_record(output)["initial teacher"] == load_teacher(small, "small").fingerprint
 
 
 def test_a_resumed_run_gives_the_same_file_and_must_have_the_same_initial_teacher(
