@@ -54,8 +54,8 @@ fi
 grep -q "AddressSanitizer: heap-buffer-overflow" "$findings".* || { cat "$findings".* >&2; exit 1; }
 rm "$findings".*
 
-tests=(conv_relu_pool hard_feature_loss image_convolution linear normalize_and_combine quantiles resize_normalize
-  segment_convolution squared_difference_map upsample_bilinear window_means plan)
+tests=(conv_relu_pool hard_feature_loss image_convolution linear normalize_and_combine quantiles relu_pool
+  resize_normalize segment_convolution squared_difference_map upsample_bilinear window_means plan)
 files=("${tests[@]/#/tests/test_}")
 files=("${files[@]/%/.py}")
 sanitized -m pytest -q -p no:cacheprovider -k "not emulation and not cuda" "${files[@]}" "$@" \

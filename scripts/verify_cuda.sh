@@ -36,8 +36,9 @@ export PYTHONPATH="$logs/site"
 
 kernel_tests=(tests/test_conv_relu_pool.py tests/test_hard_feature_loss.py
   tests/test_image_convolution.py tests/test_linear.py tests/test_normalize_and_combine.py
-  tests/test_quantiles.py tests/test_resize_normalize.py tests/test_segment_convolution.py
-  tests/test_squared_difference_map.py tests/test_upsample_bilinear.py tests/test_window_means.py)
+  tests/test_quantiles.py tests/test_relu_pool.py tests/test_resize_normalize.py
+  tests/test_segment_convolution.py tests/test_squared_difference_map.py
+  tests/test_upsample_bilinear.py tests/test_window_means.py)
 pytest=(python3 -P -m pytest -q -p no:cacheprovider)
 step tests "${pytest[@]}" "${kernel_tests[@]}" tests/test_plan.py tests/test_engine.py \
   tests/test_detector.py -k "cuda"

@@ -69,23 +69,41 @@ void bind_conv_relu_pool(py::module_& module, const Target& target) {
       call.run(target.backend->conv_relu_pool, problem, context);
     });
   }
-  if (target.backend->relu_pool != nullptr) {
-    module.def("relu_pool", [target](std::int64_t context, py::handle input,
-                                     std::int64_t pool_padding, py::handle output) {
-      Call call(target);
-      const Tensor x = call.tensor(input);
-      const Tensor y = call.tensor(output);
-      ReluPool problem{x.type, feature_maps(x), pool_padding, feature_maps(y)};
-      match_layout(problem.input, problem.output);
-      const auto pooled = [&](std::int64_t length) { return (length + 2 * pool_padding) / 2; };
-      require(y.type == x.type && problem.output.batch == problem.input.batch &&
-                  problem.output.channels == problem.input.channels &&
-                  problem.output.height == pooled(problem.input.height) &&
-                  problem.output.width == pooled(problem.input.width),
-              "the output does not fit the input");
-      call.run(target.backend->relu_pool, problem, context);
-    });
-  }
+}
+
+bool is_pooled(const FeatureMaps& output, const FeatureMaps& input, std::int64_t pool_padding) {
+  const auto pooled = [&](std::int64_t length) { return (length + 2 * pool_padding) / 2; };
+  return output.batch == input.batch && output.channels == input.channels &&
+         output.height == pooled(input.height) && output.width == pooled(input.width);
+}
+
+void bind_relu_pool(py::module_& module, const Target& target) {
+  module.def("relu_pool", [target](std::int64_t context, py::handle input,
+                                   std::int64_t pool_padding, py::handle output) {
+    Call call(target);
+    const Tensor x = call.tensor(input);
+    const Tensor y = call.tensor(output);
+    ReluPool problem{x.type, feature_maps(x), pool_padding, feature_maps(y)};
+    match_layout(problem.input, problem.output);
+    require(y.type == x.type && is_pooled(problem.output, problem.input, pool_padding),
+            "the output does not fit the input");
+    call.run(target.backend->relu_pool, problem, context);
+  });
+  module.def("relu_pool_gradient", [target](std::int64_t context, py::handle input,
+                                            py::handle output_gradient, std::int64_t pool_padding,
+                                            py::handle input_gradient) {
+    Call call(target);
+    const Tensor x = call.tensor(input);
+    const Tensor from = call.tensor(output_gradient);
+    const Tensor to = call.tensor(input_gradient, x.type, x.elements());
+    ReluPoolGradient problem{x.type, feature_maps(x), feature_maps(from), pool_padding,
+                             feature_maps(to)};
+    match_layout(problem.input, problem.output_gradient);
+    require_same_shape(problem.input, problem.input_gradient);
+    require(from.type == x.type && is_pooled(problem.output_gradient, problem.input, pool_padding),
+            "the output's gradient does not fit the input");
+    call.run(target.backend->relu_pool_gradient, problem, context);
+  });
 }
 
 void bind_squared_difference_map(py::module_& module, const Target& target) {
@@ -295,6 +313,7 @@ void bind_resize_normalize(py::module_& module, const Target& target) {
 
 void bind_backend(py::module_& module, const Target& target) {
   bind_conv_relu_pool(module, target);
+  bind_relu_pool(module, target);
   bind_squared_difference_map(module, target);
   bind_hard_feature_loss(module, target);
   bind_quantiles(module, target);

@@ -6,9 +6,10 @@ namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 // (scratch.h), or lives for one call.
 const Backend& backend() {
   static constexpr Backend kernels = {
-      nullptr,  // conv_relu_pool: the caller convolves, relu_pool does the rest
+      nullptr,  // conv_relu_pool: torch convolves, relu_pool does the rest
       nullptr,
       relu_pool,
+      relu_pool_gradient,
       squared_difference_map,
       hard_feature_loss,
       [](const HardFeatureLoss&) { return std::size_t{0}; },

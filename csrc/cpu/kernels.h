@@ -8,6 +8,7 @@
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 
 Status relu_pool(const ReluPool& problem, const Execution& execution);
+Status relu_pool_gradient(const ReluPoolGradient& problem, const Execution& execution);
 Status squared_difference_map(const SquaredDifferenceMap& problem, const Execution& execution);
 Status hard_feature_loss(const HardFeatureLoss& problem, const Execution& execution);
 Status hard_feature_loss_gradient(const HardFeatureLossGradient& problem,

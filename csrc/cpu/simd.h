@@ -177,6 +177,16 @@ inline Vector<Element> every_other_lane(Vector<Element> first, Vector<Element> s
   return __builtin_shuffle(first, second, lanes);
 }
 
+// Each lane of the vector's first half (half 0) or second half (half 1) twice, side by side.
+template <class Element>
+inline Vector<Element> each_lane_twice(Vector<Element> value, int half) {
+  Mask<Element> lanes;
+  for (int lane = 0; lane < kLanes<Element>; ++lane) {
+    lanes[lane] = (half * kLanes<Element> + lane) / 2;
+  }
+  return __builtin_shuffle(value, lanes);
+}
+
 template <class Element>
 inline Element sum_of_lanes(Vector<Element> value) {
   // Halves are folded onto each other.

@@ -7,7 +7,8 @@ const Backend& backend() {
   static constexpr Backend kernels = {
       conv_relu_pool,
       conv_relu_pool_workspace,
-      nullptr,  // relu_pool: conv_relu_pool does it all
+      relu_pool,
+      relu_pool_gradient,
       squared_difference_map,
       hard_feature_loss,
       hard_feature_loss_workspace,

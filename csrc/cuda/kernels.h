@@ -10,6 +10,8 @@ inline constexpr int kTensorCoreCapability = 80;
 
 Status conv_relu_pool(const ConvReluPool& problem, const Execution& execution);
 std::size_t conv_relu_pool_workspace(const ConvReluPool& problem);
+Status relu_pool(const ReluPool& problem, const Execution& execution);
+Status relu_pool_gradient(const ReluPoolGradient& problem, const Execution& execution);
 Status squared_difference_map(const SquaredDifferenceMap& problem, const Execution& execution);
 Status hard_feature_loss(const HardFeatureLoss& problem, const Execution& execution);
 std::size_t hard_feature_loss_workspace(const HardFeatureLoss& problem);

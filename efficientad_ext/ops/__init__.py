@@ -9,6 +9,7 @@ from efficientad_ext.ops.conv_relu_pool import conv_relu_pool
 from efficientad_ext.ops.hard_feature_loss import hard_feature_loss
 from efficientad_ext.ops.normalize_and_combine import normalize_and_combine
 from efficientad_ext.ops.quantiles import quantiles
+from efficientad_ext.ops.relu_pool import relu_pool
 from efficientad_ext.ops.resize_normalize import resize_normalize
 from efficientad_ext.ops.squared_difference_map import squared_difference_map
 from efficientad_ext.ops.upsample_bilinear import upsample_bilinear
@@ -18,6 +19,7 @@ __all__ = [
     "hard_feature_loss",
     "normalize_and_combine",
     "quantiles",
+    "relu_pool",
     "resize_normalize",
     "squared_difference_map",
     "upsample_bilinear",

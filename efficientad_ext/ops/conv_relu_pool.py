@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.nn import functional
 
 from efficientad_ext._checks import check_alike, check_feature_maps, needs_gradient
 from efficientad_ext._layout import empty_like_layout, for_kernels
 from efficientad_ext._registry import Backend, register
+from efficientad_ext.ops.relu_pool import raw_relu_pool, relu_pool
 
 
 def _pooled_shape(
@@ -35,7 +32,7 @@ def _implementation(
     shape = _pooled_shape(x, weight, padding, pool_padding)
     if not backend.has("conv_relu_pool") or 0 in shape or x.shape[1] == 0:
         activation = functional.conv2d(x, weight, bias, padding=padding)
-        return _relu_pool_implementation(backend, activation, pool_padding)
+        return raw_relu_pool(activation, pool_padding)
     x = for_kernels(x)
     output = empty_like_layout(x, shape)
     bias = None if bias is None else bias.contiguous()
@@ -50,23 +47,8 @@ def _fake(
 ) -> Tensor:
     if x.device.type == "cpu":
         activation = functional.conv2d(x, weight, bias, padding=padding)
-        return _relu_pool_fake(activation, pool_padding)
+        return raw_relu_pool(activation, pool_padding)
     return empty_like_layout(for_kernels(x), _pooled_shape(x, weight, padding, pool_padding))
-
-
-def _relu_pool_implementation(backend: Backend, activation: Tensor, pool_padding: int) -> Tensor:
-    if not backend.has("relu_pool"):
-        return functional.avg_pool2d(functional.relu(activation), 2, 2, pool_padding)
-    activation = for_kernels(activation)
-    output = _relu_pool_fake(activation, pool_padding)
-    if output.numel() > 0:
-        backend.run("relu_pool", activation.device, activation, pool_padding, output)
-    return output
-
-
-def _relu_pool_fake(activation: Tensor, pool_padding: int) -> Tensor:
-    height, width = ((length + 2 * pool_padding) // 2 for length in activation.shape[2:])
-    return empty_like_layout(for_kernels(activation), (*activation.shape[:2], height, width))
 
 
 _raw = register(
@@ -75,30 +57,6 @@ _raw = register(
     _implementation,
     _fake,
 )
-_raw_relu_pool = register(
-    "relu_pool(Tensor activation, int pool_padding) -> Tensor",
-    _relu_pool_implementation,
-    _relu_pool_fake,
-)
-
-
-class _ReluPool(Function):
-    """The second half of the op for training, where the activation has to be kept anyway."""
-
-    @staticmethod
-    def forward(ctx: Any, activation: Tensor, pool_padding: int) -> Tensor:
-        ctx.save_for_backward(activation)
-        ctx.pool_padding = pool_padding
-        return _raw_relu_pool(activation, pool_padding)
-
-    @staticmethod
-    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
-        (activation,) = ctx.saved_tensors
-        padding = [ctx.pool_padding, ctx.pool_padding]
-        spread = torch.ops.aten.avg_pool2d_backward(
-            output_gradient, activation, [2, 2], [2, 2], padding, False, True, None
-        )
-        return torch.ops.aten.threshold_backward(spread, activation, 0), None
 
 
 def conv_relu_pool(
@@ -161,5 +119,5 @@ def conv_relu_pool(
         )
     if needs_gradient(x, weight, bias):
         activation = functional.conv2d(x, weight, bias, padding=padding)
-        return _ReluPool.apply(activation, pool_padding)
+        return relu_pool(activation, pool_padding=pool_padding)
     return _raw(x, weight, bias, padding, pool_padding)

@@ -11,6 +11,7 @@ from efficientad_ext.reference.image_convolution import image_convolution
 from efficientad_ext.reference.linear import linear
 from efficientad_ext.reference.normalize_and_combine import normalize_and_combine
 from efficientad_ext.reference.quantiles import quantiles
+from efficientad_ext.reference.relu_pool import relu_pool
 from efficientad_ext.reference.resize_normalize import resize_normalize
 from efficientad_ext.reference.segment_convolution import segment_convolution
 from efficientad_ext.reference.squared_difference_map import squared_difference_map
@@ -24,6 +25,7 @@ __all__ = [
     "linear",
     "normalize_and_combine",
     "quantiles",
+    "relu_pool",
     "resize_normalize",
     "segment_convolution",
     "squared_difference_map",

@@ -5,6 +5,7 @@ Their state dicts have the keys of the most used public implementation.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,8 +160,27 @@ class _PaddedConvolution(nn.Conv2d):
         return functional.conv2d(padded, self.weight, self.bias, self.stride)
 
 
+class _ReLUPool(nn.Module):
+    """A ReLU and the average pool behind it, in one pass over the largest feature maps."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self._padding = padding
+
+    def forward(self, features: Tensor) -> Tensor:
+        return ops.relu_pool(features, pool_padding=self._padding)
+
+
 def _sequential(layers: Layers, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
-    return nn.Sequential(*(_module(layer, convolution) for layer in layers))
+    """The layers under their numbers, a ReLU and the pool behind it as one under the ReLU's."""
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    for index, (layer, following) in enumerate(zip(layers, (*layers[1:], None), strict=True)):
+        if isinstance(following, AveragePool):
+            assert isinstance(layer, ReLU), "an average pool follows a convolution and its ReLU"
+            modules[str(index)] = _ReLUPool(following.padding)
+        elif not isinstance(layer, AveragePool):
+            modules[str(index)] = _module(layer, convolution)
+    return nn.Sequential(modules)
 
 
 def _module(layer: object, convolution: type[nn.Conv2d]) -> nn.Module:
@@ -169,8 +189,6 @@ def _module(layer: object, convolution: type[nn.Conv2d]) -> nn.Module:
             return convolution(in_channels, out_channels, kernel, stride, padding)
         case ReLU():
             return nn.ReLU()
-        case AveragePool(padding):
-            return nn.AvgPool2d(2, 2, padding)
         case Upsample(size):
             return _UpsampleBilinear(size)
         case Dropout(probability):

@@ -9,6 +9,7 @@
 #include "efficientad/linear.h"
 #include "efficientad/normalize_and_combine.h"
 #include "efficientad/quantiles.h"
+#include "efficientad/relu_pool.h"
 #include "efficientad/resize_normalize.h"
 #include "efficientad/segment_convolution.h"
 #include "efficientad/squared_difference_map.h"
@@ -26,6 +27,7 @@ struct Backend {
   Kernel<ConvReluPool> conv_relu_pool;
   std::size_t (*conv_relu_pool_workspace)(const ConvReluPool&);
   Kernel<ReluPool> relu_pool;
+  Kernel<ReluPoolGradient> relu_pool_gradient;
   Kernel<SquaredDifferenceMap> squared_difference_map;
   Kernel<HardFeatureLoss> hard_feature_loss;
   std::size_t (*hard_feature_loss_workspace)(const HardFeatureLoss&);

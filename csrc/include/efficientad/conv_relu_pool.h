@@ -25,12 +25,4 @@ struct ConvReluPool {
   void* workspace;            // conv_relu_pool_workspace(...) bytes, contents undefined
 };
 
-// ReLU and pooling alone, for a convolution that has been computed already.
-struct ReluPool {
-  ScalarType type;
-  FeatureMaps input;
-  std::int64_t pool_padding;  // 0 or 1
-  FeatureMaps output;         // same layout as input
-};
-
 }  // namespace efficientad
