@@ -149,7 +149,7 @@ def test_scores_that_are_not_finite_overwrite_nothing(
             "the model gives a NaN or infinite score for",
         ),
         (("threshold", overflowing, tiny_data), "a score is NaN or infinite"),
-        (("calibrate", overflowing, tiny_data), "the same value, inf,"),
+        (("calibrate", overflowing, tiny_data), "the local map is NaN or infinite"),
     ):
         assert message in error_of(run(*arguments))
     assert overflowing.read_bytes() == model

@@ -87,8 +87,8 @@ def calibrate(
         false_reject_rate: see `threshold.choose_threshold`.
 
     Raises:
-        ValueError: if there is no image, if a map is constant, so that a = b, or if there are too
-            few images for PUAD.
+        ValueError: if there is no image, if a map is constant, so that a = b, or not finite, or if
+            there are too few images for PUAD.
     """
     config = config or CalibrationConfig()
     check_rate(false_reject_rate)
@@ -182,6 +182,11 @@ def _quantiles(
     found: list[float] = []
     for name, pixels in zip(("local", "global"), zip(*maps, strict=True), strict=True):
         a, b = _anchors(torch.cat(pixels), model.quantile_levels)
+        if not (math.isfinite(a) and math.isfinite(b)):
+            raise ValueError(
+                f"the {name} map is NaN or infinite on the validation images, so that it cannot be "
+                "calibrated; the model's weights overflow: train it again"
+            )
         if a == b:
             where = (
                 "nearly everywhere"

@@ -60,6 +60,18 @@ def full_precision(features: Tensor) -> Tensor:
     return features.float() if features.dtype == torch.bfloat16 else features
 
 
+class ReLUPool(nn.Module):
+    """A ReLU and the average pool behind it, in one pass over the largest feature maps."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self._padding = padding
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, (H + 2 padding) // 2, (W + 2 padding) // 2)."""
+        return ops.relu_pool(features, pool_padding=self._padding)
+
+
 @dataclass
 class Networks:
     """What a training run works on.
@@ -160,24 +172,13 @@ class _PaddedConvolution(nn.Conv2d):
         return functional.conv2d(padded, self.weight, self.bias, self.stride)
 
 
-class _ReLUPool(nn.Module):
-    """A ReLU and the average pool behind it, in one pass over the largest feature maps."""
-
-    def __init__(self, padding: int) -> None:
-        super().__init__()
-        self._padding = padding
-
-    def forward(self, features: Tensor) -> Tensor:
-        return ops.relu_pool(features, pool_padding=self._padding)
-
-
 def _sequential(layers: Layers, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
     """The layers under their numbers, a ReLU and the pool behind it as one under the ReLU's."""
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     for index, (layer, following) in enumerate(zip(layers, (*layers[1:], None), strict=True)):
         if isinstance(following, AveragePool):
             assert isinstance(layer, ReLU), "an average pool follows a convolution and its ReLU"
-            modules[str(index)] = _ReLUPool(following.padding)
+            modules[str(index)] = ReLUPool(following.padding)
         elif not isinstance(layer, AveragePool):
             modules[str(index)] = _module(layer, convolution)
     return nn.Sequential(modules)
