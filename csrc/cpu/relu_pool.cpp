@@ -3,19 +3,12 @@
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/relu.h"
-#include "cpu/scratch.h"
+#include "cpu/rows.h"
 #include "cpu/simd.h"
 #include "efficientad/scalar_dispatch.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {
-
-template <class Scalar>
-Scalar* row_of(const FeatureMaps& maps, std::int64_t image, std::int64_t channel,
-               std::int64_t row) {
-  return static_cast<Scalar*>(maps.data) + image * maps.batch_stride +
-         channel * maps.channel_stride + row * maps.row_stride;
-}
 
 // The first of the two input rows or columns of a window, and how many of the two exist.
 struct Window {
@@ -157,35 +150,6 @@ void channels_last_gradient_row(const ReluPoolGradient& problem, std::int64_t im
   }
 }
 
-// Calls visit(image, channel, row, line) for all rows of planes, where `line` is memory for
-// `line_length` numbers of the thread's own.
-template <class Sum, class Row>
-Status for_planes_rows(const Team& team, const FeatureMaps& maps, std::int64_t line_length,
-                       const Row& visit) {
-  Scratch<Sum> lines(team.useful * line_length);
-  if (lines.data() == nullptr) return kOutOfMemory;
-  parallel_ranges(team, maps.batch * maps.channels * maps.height,
-                  [&](int thread, std::int64_t begin, std::int64_t end) {
-                    for (std::int64_t index = begin; index < end; ++index) {
-                      const std::int64_t plane = index / maps.height;
-                      visit(plane / maps.channels, plane % maps.channels, index % maps.height,
-                            lines.data() + thread * line_length);
-                    }
-                  });
-  return kOk;
-}
-
-// Calls visit(image, row) for all rows.
-template <class Row>
-Status for_rows(const Team& team, const FeatureMaps& maps, const Row& visit) {
-  parallel_ranges(team, maps.batch * maps.height, [&](int, std::int64_t begin, std::int64_t end) {
-    for (std::int64_t index = begin; index < end; ++index) {
-      visit(index / maps.height, index % maps.height);
-    }
-  });
-  return kOk;
-}
-
 // Room for a padded row and two vectors more.
 template <class Scalar>
 std::int64_t line_length(const FeatureMaps& input) {
@@ -197,11 +161,12 @@ Status forward(const ReluPool& problem, const Execution& execution) {
   using Sum = Accumulator<Scalar>;
   const Team team = team_for(execution, problem.input.elements());
   if (!problem.input.is_planes()) {
-    return for_rows(team, problem.output, [&](std::int64_t image, std::int64_t row) {
+    for_rows(team, problem.output, [&](std::int64_t image, std::int64_t row) {
       channels_last_row<Scalar>(problem, image, row);
     });
+    return kOk;
   }
-  return for_planes_rows<Sum>(
+  return for_plane_rows<Sum>(
       team, problem.output, line_length<Scalar>(problem.input),
       [&](std::int64_t image, std::int64_t channel, std::int64_t row, Sum* sums) {
         planes_row<Scalar>(problem, image, channel, row, sums);
@@ -213,11 +178,12 @@ Status gradient(const ReluPoolGradient& problem, const Execution& execution) {
   using Sum = Accumulator<Scalar>;
   const Team team = team_for(execution, problem.input.elements());
   if (!problem.input.is_planes()) {
-    return for_rows(team, problem.input, [&](std::int64_t image, std::int64_t row) {
+    for_rows(team, problem.input, [&](std::int64_t image, std::int64_t row) {
       channels_last_gradient_row<Scalar>(problem, image, row);
     });
+    return kOk;
   }
-  return for_planes_rows<Sum>(
+  return for_plane_rows<Sum>(
       team, problem.input, line_length<Scalar>(problem.input),
       [&](std::int64_t image, std::int64_t channel, std::int64_t row, Sum* spread) {
         planes_gradient_row<Scalar>(problem, image, channel, row, spread);

@@ -3,17 +3,11 @@
 #include "cpu/bilinear.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
+#include "cpu/rows.h"
 #include "efficientad/scalar_dispatch.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {
-
-template <class Scalar>
-Scalar* row_of(const FeatureMaps& maps, std::int64_t image, std::int64_t channel,
-               std::int64_t row) {
-  return static_cast<Scalar*>(maps.data) + image * maps.batch_stride +
-         channel * maps.channel_stride + row * maps.row_stride;
-}
 
 // Copies `width` elements, widened; `line` has room for whole vectors.
 template <class Scalar>
@@ -58,33 +52,29 @@ void forward_channels_last(const UpsampleBilinear& problem, const AxisTable<Numb
                            const AxisTable<Number>& columns, const Team& team) {
   const FeatureMaps& input = problem.input;
   const FeatureMaps& output = problem.output;
-  parallel_ranges(
-      team, output.batch * output.height, [&](int, std::int64_t begin, std::int64_t end) {
-        for (std::int64_t index = begin; index < end; ++index) {
-          const std::int64_t image = index / output.height, row = index % output.height;
-          const Scalar* upper_row = row_of<const Scalar>(input, image, 0, rows.lower()[row]);
-          const Scalar* lower_row = row_of<const Scalar>(input, image, 0, rows.upper()[row]);
-          Scalar* destination = row_of<Scalar>(output, image, 0, row);
-          const Number down = rows.fraction()[row];
-          for (std::int64_t column = 0; column < output.width; ++column) {
-            const std::int64_t left = columns.lower()[column] * input.column_stride;
-            const std::int64_t right = columns.upper()[column] * input.column_stride;
-            const Number across = columns.fraction()[column];
-            Scalar* pixel = destination + column * output.column_stride;
-            for (std::int64_t channel = 0; channel < input.channels; channel += kLanes<Number>) {
-              const std::int64_t remaining = input.channels - channel;
-              const std::int64_t count = remaining < kLanes<Number> ? remaining : kLanes<Number>;
-              const auto blend_across = [&](const Scalar* source) {
-                const Vector<Number> first = load_up_to(source + left + channel, count);
-                const Vector<Number> second = load_up_to(source + right + channel, count);
-                return first + across * (second - first);
-              };
-              const Vector<Number> above = blend_across(upper_row), below = blend_across(lower_row);
-              store_up_to(pixel + channel, above + down * (below - above), count);
-            }
-          }
-        }
-      });
+  for_rows(team, output, [&](std::int64_t image, std::int64_t row) {
+    const Scalar* upper_row = row_of<const Scalar>(input, image, 0, rows.lower()[row]);
+    const Scalar* lower_row = row_of<const Scalar>(input, image, 0, rows.upper()[row]);
+    Scalar* destination = row_of<Scalar>(output, image, 0, row);
+    const Number down = rows.fraction()[row];
+    for (std::int64_t column = 0; column < output.width; ++column) {
+      const std::int64_t left = columns.lower()[column] * input.column_stride;
+      const std::int64_t right = columns.upper()[column] * input.column_stride;
+      const Number across = columns.fraction()[column];
+      Scalar* pixel = destination + column * output.column_stride;
+      for (std::int64_t channel = 0; channel < input.channels; channel += kLanes<Number>) {
+        const std::int64_t remaining = input.channels - channel;
+        const std::int64_t count = remaining < kLanes<Number> ? remaining : kLanes<Number>;
+        const auto blend_across = [&](const Scalar* source) {
+          const Vector<Number> first = load_up_to(source + left + channel, count);
+          const Vector<Number> second = load_up_to(source + right + channel, count);
+          return first + across * (second - first);
+        };
+        const Vector<Number> above = blend_across(upper_row), below = blend_across(lower_row);
+        store_up_to(pixel + channel, above + down * (below - above), count);
+      }
+    }
+  });
 }
 
 // For each input sample the output samples that read it: outputs [begin(i), end(i)), perhaps with a
@@ -115,11 +105,10 @@ class Readers {
 template <class Scalar, class Number = Accumulator<Scalar>>
 void gradient_row_planes(const UpsampleBilinearGradient& problem, const AxisTable<Number>& rows,
                          const AxisTable<Number>& columns, const Readers<Number>& row_readers,
-                         const Readers<Number>& column_readers, std::int64_t plane,
-                         std::int64_t row, Number* line) {
+                         const Readers<Number>& column_readers, std::int64_t image,
+                         std::int64_t channel, std::int64_t row, Number* line) {
   const FeatureMaps& from = problem.output_gradient;
   const FeatureMaps& to = problem.input_gradient;
-  const std::int64_t image = plane / to.channels, channel = plane % to.channels;
   for (std::int64_t column = 0; column < from.width; column += kLanes<Number>) {
     const std::int64_t left = from.width - column;
     const std::int64_t count = left < kLanes<Number> ? left : kLanes<Number>;
@@ -194,26 +183,18 @@ Status gradient(const UpsampleBilinearGradient& problem, const Execution& execut
   if (!row_readers.has_memory() || !column_readers.has_memory()) return kOutOfMemory;
   const Team team = team_for(execution, from.elements());
   if (!from.is_planes()) {
-    parallel_ranges(team, to.batch * to.height, [&](int, std::int64_t begin, std::int64_t end) {
-      for (std::int64_t index = begin; index < end; ++index) {
-        gradient_row_channels_last<Scalar>(problem, rows, columns, row_readers, column_readers,
-                                           index / to.height, index % to.height);
-      }
+    for_rows(team, to, [&](std::int64_t image, std::int64_t row) {
+      gradient_row_channels_last<Scalar>(problem, rows, columns, row_readers, column_readers, image,
+                                         row);
     });
     return kOk;
   }
-  const std::int64_t line_length = from.width + kLanes<Number>;
-  Scratch<Number> lines(team.useful * line_length);
-  if (lines.data() == nullptr) return kOutOfMemory;
-  const std::int64_t all_rows = to.batch * to.channels * to.height;
-  parallel_ranges(team, all_rows, [&](int thread, std::int64_t begin, std::int64_t end) {
-    for (std::int64_t index = begin; index < end; ++index) {
-      gradient_row_planes<Scalar>(problem, rows, columns, row_readers, column_readers,
-                                  index / to.height, index % to.height,
-                                  lines.data() + thread * line_length);
-    }
-  });
-  return kOk;
+  return for_plane_rows<Number>(
+      team, to, from.width + kLanes<Number>,
+      [&](std::int64_t image, std::int64_t channel, std::int64_t row, Number* line) {
+        gradient_row_planes<Scalar>(problem, rows, columns, row_readers, column_readers, image,
+                                    channel, row, line);
+      });
 }
 
 }  // namespace
