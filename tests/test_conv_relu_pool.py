@@ -113,6 +113,25 @@ def test_gradient_matches_reference(backend, dtype, in_layout, assert_matches):
     assert_matches(ours[0].grad, theirs[0].grad, dtype, factor=4)
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_autocast(backend, trained):
+    """Stage after stage of mixed types, as torch's convolution takes them there."""
+    x, weight, bias = arguments(sized(SHAPES[0]), torch.float32, backend)
+    second = torch.randn(6, 40, 3, 3).to(backend).requires_grad_(trained)
+    with torch.autocast(backend.type, torch.bfloat16):
+        once = ops.conv_relu_pool(x, weight, bias)
+        twice = ops.conv_relu_pool(once, second)
+        precise = ops.conv_relu_pool(x.double(), weight.double(), bias.double())
+    assert (once.dtype, twice.dtype, precise.dtype) == (torch.bfloat16,) * 2 + (torch.float64,)
+    short = [tensor.bfloat16() for tensor in (x, weight, bias, second)]
+    assert torch.equal(once, ops.conv_relu_pool(*short[:3]))
+    assert torch.equal(twice, ops.conv_relu_pool(once, short[3]))
+    if trained:
+        (gradient,) = torch.autograd.grad(twice.sum(), second)
+        assert gradient.dtype == torch.float32
+        assert gradient.abs().sum() > 0
+
+
 def test_empty_batch(backend):
     x, weight, bias = arguments(sized(SHAPES[0]), torch.float32, backend)
     assert ops.conv_relu_pool(x[:0], weight, bias).shape == (0, 40, 9, 7)

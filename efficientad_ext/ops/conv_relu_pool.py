@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -59,6 +60,12 @@ _raw = register(
 )
 
 
+def _in_autocast_type(tensor: Tensor) -> Tensor:
+    if tensor.dtype == torch.float64:
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(tensor.device.type))
+
+
 def conv_relu_pool(
     x: Tensor,
     weight: Tensor,
@@ -72,7 +79,8 @@ def conv_relu_pool(
     The first two stages of a patch description network (EfficientAD, appendix A), unpadded in
     anomaly detection and padded in the teacher's distillation. Without gradients, the activation of
     full size need not be written (the CUDA kernel does not); with gradients it is kept for the
-    backward pass, and torch's convolution computes it.
+    backward pass, and torch's convolution computes it. Within ``torch.autocast`` everything but
+    float64 is converted to its type first, as torch's convolution does.
 
     Args:
         x: (N, C, H, W), float64, float32, float16 or bfloat16, contiguous or channels-last.
@@ -94,6 +102,9 @@ def conv_relu_pool(
     """
     check_feature_maps("x", x)
     check_feature_maps("weight", weight)
+    if torch.is_autocast_enabled(x.device.type):
+        x, weight = _in_autocast_type(x), _in_autocast_type(weight)
+        bias = None if bias is None else _in_autocast_type(bias)
     check_alike("x", x, "weight", weight)
     if weight.shape[1] != x.shape[1]:
         raise ValueError(
