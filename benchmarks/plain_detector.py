@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from efficientad.networks import Networks
+from efficientad.networks import Networks, ReLUPool
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,6 +14,15 @@ from efficientad_ext.architecture import Upsample, autoencoder_layers, feature_g
 from efficientad_ext.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 QUANTILES = (0.5, 1.5, 0.5, 1.5)
+
+
+def _by_torch(pdn: nn.Sequential) -> nn.Sequential:
+    return nn.Sequential(
+        *(
+            nn.Sequential(nn.ReLU(), nn.AvgPool2d(2)) if isinstance(module, ReLUPool) else module
+            for module in pdn
+        )
+    )
 
 
 class PlainDetector(nn.Module):
@@ -32,7 +41,7 @@ class PlainDetector(nn.Module):
         super().__init__()
         self.size, self.dtype = size, dtype
         self.combined = torch.promote_types(dtype, torch.float32)
-        self.teacher, self.student = networks.teacher, networks.student
+        self.teacher, self.student = _by_torch(networks.teacher), _by_torch(networks.student)
         tables = autoencoder_layers(feature_grid(*size))
         self.autoencoder = nn.Sequential(
             *(
