@@ -35,6 +35,7 @@ def _gradient(backend: Backend, gradient: Tensor, x: Tensor, pool_padding: int) 
     x = for_kernels(x)
     output = empty_like_layout(x, tuple(x.shape))
     if output.numel() > 0:
+        # Autograd hands over any layout, expanded ones included; the kernel takes that of x.
         gradient = gradient.contiguous(
             memory_format=torch.channels_last if is_channels_last(x) else torch.contiguous_format
         )
