@@ -64,7 +64,7 @@ def test_the_channels_that_nothing_reads_yet_learn_from_the_first_step():
     network = pdn("medium", 384, padded=True)
     network.load_state_dict(medium)
     network(torch.randn(1, 3, 128, 128)).square().mean().backward()
-    gradient = network[3].weight.grad
+    gradient = network.get_parameter("3.weight").grad
     assert (gradient[:256, 128:] != 0).any(dim=(2, 3)).float().mean() > 0.5
 
 
