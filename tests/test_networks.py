@@ -4,8 +4,15 @@ import pytest
 import torch
 from efficientad.networks import autoencoder, initial_networks, pdn
 from efficientad.teacher import Teacher
+from torch.nn import functional
 
-from efficientad_ext.architecture import feature_grid
+from efficientad_ext.architecture import (
+    AveragePool,
+    Convolution,
+    ReLU,
+    feature_grid,
+    pdn_layers,
+)
 from efficientad_ext.inference import autoencoder_input
 
 
@@ -40,6 +47,32 @@ def test_parameter_counts_are_those_of_the_paper(network, parameters):
 
 def test_padded_pdn_gives_a_quarter_of_the_input():
     assert pdn("small", 384, padded=True)(torch.rand(1, 3, 256, 256)).shape == (1, 384, 64, 64)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("size", ["small", "medium"])
+def test_pdn_computes_what_its_table_says(size, padded):
+    """In float64 and at an odd size, against torch's functions, with the first layer's gradient."""
+    network = pdn(size, 384, padded=padded).double()
+    parameters = dict(network.named_parameters())
+    expected = image = torch.randn(1, 3, 61, 54, dtype=torch.float64)
+    for index, layer in enumerate(pdn_layers(size, 384, padded=padded)):
+        match layer:
+            case Convolution(_, _, _, stride, padding):
+                weight, bias = parameters[f"{index}.weight"], parameters[f"{index}.bias"]
+                expected = functional.conv2d(expected, weight, bias, stride, padding)
+            case ReLU():
+                expected = functional.relu(expected)
+            case AveragePool(padding):
+                expected = functional.avg_pool2d(expected, 2, 2, padding)
+    actual = network(image)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+    upstream = torch.randn_like(actual)
+    gradients = [
+        torch.autograd.grad(output, parameters["0.weight"], upstream)[0]
+        for output in (actual, expected)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("input_size", [(128, 128), (137, 200)])

@@ -125,8 +125,8 @@ LaunchShape shape_over(const Items& items) {
 }
 
 // Whether kVectorWidth channels of every pixel can be read and written at once.
-template <class T, class... Maps>
-bool has_vectors(const Maps&... maps) {
+template <class T, class... Each>
+bool has_vectors(const Each&... maps) {
   return ((!maps.is_planes() && maps.channels % kVectorWidth<T> == 0 &&
            is_vectorizable(maps.data, sizeof(T), {maps.batch_stride, maps.column_stride})) &&
           ...);
