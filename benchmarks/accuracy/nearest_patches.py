@@ -1,13 +1,13 @@
 """What a teacher's features tell without any training: distance to the nearest normal feature.
 
-    python benchmarks/accuracy/nearest_patches.py DATA... [--teachers TEACHER...] [--images N]
-        [--features N] [--seed N] [--output FILE.json]
+    python benchmarks/accuracy/nearest_patches.py DATA... [--teachers TEACHER...] [--size SIZE]
+        [--images N] [--features N] [--seed N] [--output FILE.json]
 
 A bank is drawn of the features of training images, each channel normalised by the bank's mean and
 deviation. A test image's score is the largest distance of one of its features to the nearest in the
 bank (as in PatchCore, Roth et al. 2022, but for its choice of the bank and its weights). A teacher
-is small or medium, which come with the package, random, or a file of a teacher for S. Prints the
-image AU-ROC in percent, of all anomalies and of each kind; features are computed in bfloat16.
+is default, random, or a file. Prints the image AU-ROC in percent, of all anomalies and of each
+kind; features are computed in bfloat16.
 """
 
 from __future__ import annotations
@@ -24,20 +24,14 @@ from efficientad.loader import ImageStore, normalize
 from efficientad.metrics import image_auroc
 from efficientad.networks import pdn
 from efficientad.progress import with_progress
-from efficientad.teacher import Teacher, default_teacher, load_teacher, random_teacher
+from efficientad.teacher import Teacher, named_teacher
 from torch import Tensor, nn
 
-from efficientad_ext.architecture import FEATURE_CHANNELS
+from efficientad_ext.architecture import FEATURE_CHANNELS, SIZES
 from efficientad_ext.model_file import write_atomically
 
-SIZE = (256, 256)
+INPUT_SIZE = (256, 256)
 FEATURES_AT_ONCE = 1024
-
-
-def teacher_named(name: str) -> Teacher:
-    if name == "small" or name == "medium":
-        return default_teacher(name)
-    return random_teacher("small") if name == "random" else load_teacher(name, "small")
 
 
 def network_of(teacher: Teacher) -> nn.Sequential:
@@ -48,7 +42,7 @@ def network_of(teacher: Teacher) -> nn.Sequential:
 
 def features(network: nn.Sequential, paths: Sequence[Path], title: str) -> Iterator[Tensor]:
     """(features, 384) of each image."""
-    images = ImageStore(paths, SIZE, budget=0)
+    images = ImageStore(paths, INPUT_SIZE, budget=0)
     for index in with_progress(title, "image", range(len(images))):
         image = normalize(images[index])[None].to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
@@ -68,7 +62,7 @@ def nearest(queries: Tensor, bank: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def measure(data: Path, teacher: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    network = network_of(teacher_named(teacher))
+    network = network_of(named_teacher(teacher, arguments.size))
     train = find_dataset(data).train
     generator = torch.Generator().manual_seed(arguments.seed)
     order = torch.randperm(len(train), generator=generator)[: arguments.images]
@@ -97,6 +91,7 @@ def measure(data: Path, teacher: str, arguments: argparse.Namespace) -> dict[str
     return {
         "data": data.name,
         "teacher": Path(teacher).stem,
+        "size": arguments.size,
         "image AU-ROC": auroc([score for found in kinds.values() for score in found]),
         "by kind": {kind: auroc(found) for kind, found in kinds.items()},
     }
@@ -107,7 +102,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("data", type=Path, nargs="+", help="folders in the layout of MVTec AD")
-    parser.add_argument("--teachers", nargs="+", default=["small", "medium", "random"])
+    parser.add_argument("--teachers", nargs="+", default=["default", "random"])
+    parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--images", type=int, default=120, help="training images for the bank")
     parser.add_argument("--features", type=int, default=80, help="features of each of them")
     parser.add_argument("--seed", type=int, default=0)

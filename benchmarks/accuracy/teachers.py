@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from efficientad.evaluation import Evaluation, evaluate
 from efficientad.metrics import image_auroc
-from efficientad.teacher import Teacher, default_teacher, load_teacher, random_teacher
+from efficientad.teacher import named_teacher
 from efficientad.training import TrainingConfig, train
 
 from efficientad_ext.detector import Detector
@@ -57,12 +57,6 @@ class Run:
         return self.data, Path(self.teacher).stem, self.penalty, self.steps
 
 
-def teacher_named(name: str) -> Teacher:
-    if name == "default":
-        return default_teacher("small")
-    return random_teacher("small") if name == "random" else load_teacher(name, "small")
-
-
 def all_runs(arguments: argparse.Namespace) -> Iterator[tuple[Path, Run]]:
     """Every run with its data, all comparisons of one seed before the next seed."""
     for seed in range(arguments.seeds):
@@ -80,7 +74,7 @@ def perform(run: Run, data: Path, arguments: argparse.Namespace) -> dict[str, An
     train(
         data,
         model,
-        teacher_named(run.teacher),
+        named_teacher(run.teacher, "small"),
         config,
         penalty_images=arguments.photos if run.penalty == "photos" else run.penalty,
         device=arguments.device,

@@ -82,6 +82,16 @@ def load_teacher(path: Path | str, size: Size) -> Teacher:
     return Teacher(size, weights, path.name, fingerprint(weights))
 
 
+def named_teacher(name: str, size: Size) -> Teacher:
+    """What a command line means by a teacher: "default", "random", or a file of weights.
+
+    Errors: those of ``load_teacher``.
+    """
+    if name == "default":
+        return default_teacher(size)
+    return random_teacher(size) if name == "random" else load_teacher(name, size)
+
+
 def teacher_record(path: Path) -> dict[str, Any]:
     """How the teacher in a file was made: the record that ``save_teacher`` got, else nothing."""
     if path.suffix != ".safetensors":

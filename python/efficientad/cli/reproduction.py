@@ -13,7 +13,6 @@ from efficientad.cli.options import (
     device_option,
     parse_image_size,
 )
-from efficientad.cli.training import teacher_named
 
 if TYPE_CHECKING:
     from efficientad.reproduction import Report, RunConfig
@@ -42,7 +41,8 @@ _OPTIONS = (
         show_default=True, help="What images are resized to, at least 128x128.",
     ),
     click.option(
-        "--teacher", "teachers", metavar="FILE|random", multiple=True,
+        "--teacher", "teachers", metavar="FILE|default|random", multiple=True,
+        default=("default",), show_default=True,
         help="Teacher weights, as for train. May be given once for each size.",
     ),
     click.option(
@@ -152,14 +152,16 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _teachers(names: Sequence[str], sizes: Sequence[Size]) -> dict[Size, Teacher]:
     """For each size the first of the named teachers that is of it."""
+    from efficientad.teacher import named_teacher
+
     teachers = {}
     for size in sizes:
-        for name in names or (None,):
+        for name in names:
             try:
-                teachers[size] = teacher_named(name, size)
+                teachers[size] = named_teacher(name, size)
                 break
             except ValueError:
-                if name is None or name == names[-1]:
+                if name == names[-1]:
                     raise
     return teachers
 

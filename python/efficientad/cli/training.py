@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -20,10 +20,6 @@ from efficientad.cli.options import (
     seed_option,
 )
 
-if TYPE_CHECKING:
-    from efficientad.teacher import Teacher
-    from efficientad_ext.architecture import Size
-
 
 @click.command()
 @click.argument("data", type=FOLDER)
@@ -39,9 +35,9 @@ if TYPE_CHECKING:
     help="What images are resized to, at least 128x128.",
 )  # fmt: skip
 @click.option(
-    "--teacher", metavar="FILE|random",
-    help="Teacher weights, or 'random' for a stand-in with random weights.  "
-    "[default: the teacher that comes with the package]",
+    "--teacher", metavar="FILE|default|random", default="default", show_default=True,
+    help="Teacher weights, the teacher that comes with the package, or a stand-in with random "
+    "weights.",
 )  # fmt: skip
 @click.option(
     "--penalty-images", metavar="DIR|procedural|none", default="procedural", show_default=True,
@@ -67,7 +63,7 @@ def train(
     size: Any,
     steps: int,
     image_size: tuple[int, int],
-    teacher: str | None,
+    teacher: str,
     penalty_images: str,
     resume: bool,
     device: str | None,
@@ -83,6 +79,7 @@ def train(
     validation/good. Without validation images, 10 % of the images are held out for calibration.
     """
     from efficientad.calibration import CalibrationConfig
+    from efficientad.teacher import named_teacher
     from efficientad.training import TrainingConfig
     from efficientad.training import train as run_training
 
@@ -90,7 +87,7 @@ def train(
     model = run_training(
         data,
         output,
-        teacher_named(teacher, size),
+        named_teacher(teacher, size),
         config,
         CalibrationConfig(puad_features=puad_features),
         penalty_images=penalty_images,
@@ -148,12 +145,3 @@ def calibrate(
     output = output or model
     save_model(calibrated, output)
     click.echo(f"{output}: threshold {calibrated.threshold:.4f}")
-
-
-def teacher_named(name: str | None, size: Size) -> Teacher:
-    """The teacher that an option ``--teacher`` asks for."""
-    from efficientad.teacher import default_teacher, load_teacher, random_teacher
-
-    if name is None:
-        return default_teacher(size)
-    return random_teacher(size) if name == "random" else load_teacher(name, size)
