@@ -76,10 +76,10 @@ class Detector:
             little room below float16's largest number, and "float32" elsewhere. On CUDA,
             "float16", "bfloat16" and "tf32" (float32 multiplied with 10 bits behind the point) run
             on the engine, see `engine.Engine`, and "float32" runs on torch's convolutions, exact
-            and slower. The CPU has "float32" on torch's convolutions; "bfloat16" on them as well,
-            but for processors with AVX512-BF16 and without AMX, where the engine is as fast and
-            truer; and "float16" on the engine, which multiplies it widened to float32, no faster,
-            where the processor's AMX does not multiply it as such.
+            and slower. The CPU has "float32" on torch's convolutions; "bfloat16" on the engine,
+            but on torch's convolutions where the processor has AMX; and "float16" on the engine.
+            Where the processor does not multiply such a type as such, the engine widens it to
+            float32, which gains no time.
         batch_size: how many images to hold in the network's input format at once; on CUDA they
             go through the networks together, on the CPU one after the other.
         alignment: "pixel_exact" puts feature (i, j) at pixel (16 + 4 i, 16 + 4 j) of the
@@ -336,8 +336,9 @@ def _networks(
         )
     # On a CPU a batch gains nothing, and its size would change the last bits of torch's maps.
     if precision == "float16" or (
-        # As fast as torch's convolutions, and truer: differences are formed before any rounding.
-        precision == "bfloat16" and build_config()["cpu_instruction_set"] == "avx512_bf16"
+        # Truer than torch's convolutions: differences are formed before any rounding. Without
+        # AVX512-BF16 torch takes minutes for what takes the engine a second.
+        precision == "bfloat16" and "amx" not in build_config()["cpu_instruction_set"]
     ):
         return Engine(model, device, precision=precision, batch_size=1, features=True)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32

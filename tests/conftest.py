@@ -358,7 +358,7 @@ def reference_networks() -> type[ReferenceNetworks]:
 @pytest.fixture(scope="session")
 def tiny_config() -> TrainingConfig:
     """Settings of a run that is over in seconds; how well it detects is not its point."""
-    return TrainingConfig(size="small", input_size=(128, 128), steps=4, seed=3)
+    return TrainingConfig("small", (128, 128), steps=4, seed=3, precision="float32")
 
 
 @pytest.fixture(scope="session")

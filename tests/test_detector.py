@@ -359,7 +359,8 @@ def test_bad_arguments_are_errors(reference, detector, monkeypatch):
     [
         ("avx2", None, "auto", ("torch", torch.float32, 1)),
         ("avx2", None, "float32", ("torch", torch.float32, 1)),
-        ("avx512", None, "bfloat16", ("torch", torch.bfloat16, 1)),
+        ("portable", None, "bfloat16", ("engine", "bfloat16", 1)),
+        ("avx512", None, "bfloat16", ("engine", "bfloat16", 1)),
         ("avx512_bf16", None, "float32", ("torch", torch.float32, 1)),
         ("avx512_bf16", None, "bfloat16", ("engine", "bfloat16", 1)),
         ("amx_bf16", None, "bfloat16", ("torch", torch.bfloat16, 1)),

@@ -158,7 +158,7 @@ def test_distillation_learns(
     monkeypatch.setattr(distillation_run, "HELD_OUT_EVERY", 1)
     monkeypatch.setitem(LEARNING_RATES, optimizer, rate)
     monkeypatch.setattr(distillation_run, "WARM_UP_STEPS", 2)
-    config = replace(TINY, steps=8, precision="bfloat16", optimizer=optimizer)
+    config = replace(TINY, steps=8, precision="auto", optimizer=optimizer)
     output = tmp_path / "teacher.safetensors"
     backbone = TinyBackbone()
     loss = distill([photos], output, backbone, config)
@@ -172,10 +172,7 @@ def test_distillation_learns(
 def test_two_workers_get_what_one_gets(
     tmp_path: Path, photos: Path, optimizer: OptimizerName, rounding: float
 ):
-    """Alone and under torchrun, each in processes with one thread: the same but for rounding.
-
-    Muon computes its steps in bfloat16, and what is small in a gradient counts in them.
-    """
+    """Alone and under torchrun, each in processes with one thread: the same but for rounding."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -206,14 +203,16 @@ def test_the_rate_rises_stays_and_falls():
     assert rate_share(6_000, 10_000) == rate_share(6_000, 9_000)
 
 
-def orthogonalized(matrix: Tensor) -> Tensor:
-    """The nearest orthogonal matrix, in float64."""
-    left, _, right = torch.linalg.svd(matrix.double(), full_matrices=False)
-    return left @ right
+def nearly_orthogonal(matrix: Tensor) -> Tensor:
+    """What Muon makes of a matrix, from its singular values, in float64."""
+    left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    values = values / values.norm()
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return left * values @ right
 
 
 def test_muon_moves_hidden_convolutions_by_orthogonal_matrices_and_adam_the_rest():
-    """Two steps; the iteration that torch uses gives singular values of about 0.7 to 1.2."""
     torch.manual_seed(1)
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 2), nn.Conv2d(6, 4, 1))
     network = network.to(memory_format=torch.channels_last)
@@ -233,13 +232,12 @@ def test_muon_moves_hidden_convolutions_by_orthogonal_matrices_and_adam_the_rest
                 continue
             gradient = gradients[name].flatten(1)
             momenta[name] = 0.95 * momenta.get(name, 0) + 0.05 * gradient
-            wanted = orthogonalized(0.05 * gradient + 0.95 * momenta[name])
+            wanted = nearly_orthogonal(0.05 * gradient + 0.95 * momenta[name])
             step = -moved.flatten(1) / (share * rate * 0.2 * max(wanted.shape) ** 0.5)
-            alike = (step * wanted).sum() / step.norm() / wanted.norm()
-            assert alike > 0.97
+            assert (step - wanted).norm() < 1e-3 * wanted.norm()
             values = torch.linalg.svdvals(step)
-            assert values.min() > 0.5
-            assert values.max() < 1.3
+            assert values.min() > 0.6
+            assert values.max() < 1.25
         assert all(value.grad is None for value in network.parameters())
 
 

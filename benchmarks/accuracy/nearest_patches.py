@@ -7,7 +7,7 @@ A bank is drawn of the features of training images, each channel normalised by t
 deviation. A test image's score is the largest distance of one of its features to the nearest in the
 bank (as in PatchCore, Roth et al. 2022, but for its choice of the bank and its weights). A teacher
 is default, random, or a file. Prints the image AU-ROC in percent, of all anomalies and of each
-kind; features are computed in bfloat16.
+kind; features are computed in what the processor is fast in, see ``efficientad.precision``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from efficientad.datasets import find_dataset, find_test_set
 from efficientad.loader import ImageStore, normalize
 from efficientad.metrics import image_auroc
 from efficientad.networks import pdn
+from efficientad.precision import precision_on
 from efficientad.progress import with_progress
 from efficientad.teacher import Teacher, named_teacher
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ from efficientad_ext.architecture import FEATURE_CHANNELS, SIZES
 from efficientad_ext.model_file import write_atomically
 
 INPUT_SIZE = (256, 256)
+PRECISION = precision_on(torch.device("cpu"), "auto")
 FEATURES_AT_ONCE = 1024
 
 
@@ -45,7 +47,7 @@ def features(network: nn.Sequential, paths: Sequence[Path], title: str) -> Itera
     images = ImageStore(paths, INPUT_SIZE, budget=0)
     for index in with_progress(title, "image", range(len(images))):
         image = normalize(images[index])[None].to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == "bfloat16"):
             maps = network(image)
         yield maps.float()[0].flatten(1).T
 
@@ -72,7 +74,7 @@ def measure(data: Path, teacher: str, arguments: argparse.Namespace) -> dict[str
     ]
     bank = torch.cat(drawn)
     deviation, mean = torch.std_mean(bank, dim=0)
-    bank = ((bank - mean) / deviation).bfloat16()
+    bank = ((bank - mean) / deviation).to(getattr(torch, PRECISION))
     images = find_test_set(data).images
     scores = [
         float(nearest((maps - mean) / deviation, bank).max())
@@ -92,6 +94,7 @@ def measure(data: Path, teacher: str, arguments: argparse.Namespace) -> dict[str
         "data": data.name,
         "teacher": Path(teacher).stem,
         "size": arguments.size,
+        "precision": PRECISION,
         "image AU-ROC": auroc([score for found in kinds.values() for score in found]),
         "by kind": {kind: auroc(found) for kind, found in kinds.items()},
     }

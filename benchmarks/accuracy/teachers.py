@@ -8,7 +8,7 @@ comparison, and writes the table of what is there so far, as Markdown. A compari
 (random, default, or a file) and what the penalty is taken on (none, procedural, photos). Each run
 leaves one JSON file in the results' folder and is not done again; an interrupted training
 continues where it was. Nothing is chosen by the test images: every run is the command line's
-``train`` and ``evaluate`` with its defaults but for the steps and the precision.
+``train`` and ``evaluate`` with its defaults but for the steps.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import json
 import statistics
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from efficientad.evaluation import Evaluation, evaluate
 from efficientad.metrics import image_auroc
+from efficientad.precision import precision_on
 from efficientad.teacher import named_teacher
 from efficientad.training import TrainingConfig, train
 
@@ -43,32 +44,34 @@ class Run:
     teacher: str
     penalty: str
     steps: int
+    precision: Literal["float32", "bfloat16"]
     seed: int
 
     @property
     def name(self) -> str:
         """Of the run's files."""
         teacher = Path(self.teacher).stem
-        return f"{self.data}-{teacher}-{self.penalty}-{self.steps}-{self.seed}"
+        return f"{self.data}-{teacher}-{self.penalty}-{self.steps}-{self.precision}-{self.seed}"
 
     @property
-    def row(self) -> tuple[str, str, str, int]:
+    def row(self) -> tuple[str, str, str, int, str]:
         """What the runs have in common whose spread over seeds is looked at."""
-        return self.data, Path(self.teacher).stem, self.penalty, self.steps
+        return self.data, Path(self.teacher).stem, self.penalty, self.steps, self.precision
 
 
 def all_runs(arguments: argparse.Namespace) -> Iterator[tuple[Path, Run]]:
     """Every run with its data, all comparisons of one seed before the next seed."""
+    precision = precision_on(torch.device(arguments.device), arguments.precision)
     for seed in range(arguments.seeds):
         for steps in arguments.steps:
             for data in arguments.data:
                 for comparison in arguments.compare:
                     teacher, _, penalty = comparison.rpartition(":")
-                    yield data, Run(data.name, teacher, penalty, steps, seed)
+                    yield data, Run(data.name, teacher, penalty, steps, precision, seed)
 
 
 def perform(run: Run, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    config = TrainingConfig("small", steps=run.steps, seed=run.seed, precision=arguments.precision)
+    config = TrainingConfig("small", steps=run.steps, seed=run.seed, precision=run.precision)
     model = arguments.results / f"{run.name}.safetensors"
     started = time.monotonic()
     train(
@@ -80,16 +83,15 @@ def perform(run: Run, data: Path, arguments: argparse.Namespace) -> dict[str, An
         device=arguments.device,
         resume=True,
     )
-    trained = time.monotonic()
+    finished = time.monotonic()
     evaluation = evaluate(Detector.load(model, arguments.device), data)
     model.unlink()
     return {
         **asdict(run),
         "teacher": Path(run.teacher).stem,
-        "precision": arguments.precision,
         "device": device_name(arguments.device),
-        "training seconds": trained - started,
-        "evaluation seconds": time.monotonic() - trained,
+        "training seconds": finished - started,
+        "evaluation seconds": time.monotonic() - finished,
         "image_auroc": {name: auroc(evaluation, name) for name in SCORES},
         "figures": evaluation.figures.values,
     }
@@ -113,12 +115,12 @@ def table(results: Iterable[dict[str, Any]]) -> str:
     """Mean and spread (lowest to highest) of the AU-ROC over the seeds, in percent."""
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for result in results:
-        fields = {name: result[name] for name in ("data", "teacher", "penalty", "steps", "seed")}
-        rows.setdefault(Run(**fields).row, []).append(result)
+        run = Run(**{field.name: result[field.name] for field in fields(Run)})
+        rows.setdefault(run.row, []).append(result)
     lines = [
-        "| data | teacher | penalty | steps | seeds | image AU-ROC | EfficientAD alone | "
-        "PUAD's score alone | pixel AU-ROC |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| data | teacher | penalty | steps | precision | seeds | image AU-ROC | "
+        "EfficientAD alone | PUAD's score alone | pixel AU-ROC |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row, runs in sorted(rows.items()):
         figures = [spread([one["image_auroc"][name] for one in runs]) for name in SCORES]
@@ -140,7 +142,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[70_000])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--compare", nargs="+", default=COMPARISONS, metavar="TEACHER:PENALTY")
-    parser.add_argument("--precision", default="bfloat16", choices=["float32", "bfloat16"])
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     if arguments.photos is None and any(":photos" in one for one in arguments.compare):

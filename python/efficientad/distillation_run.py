@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -22,12 +22,12 @@ from efficientad.initial_teacher import InitialTeacher
 from efficientad.loader import SampleLoader
 from efficientad.long_run import run_steps
 from efficientad.networks import pdn
+from efficientad.precision import Precision, check_precision, precision_on
 from efficientad.progress import progress_bar
 from efficientad.randomness import Purpose, generator, shuffled_index, torch_seed
 from efficientad.statistics import ChannelStatistics
 from efficientad.targets import Descriptors
 from efficientad.teacher_optimizer import LEARNING_RATES, OptimizerName, TeacherOptimizer
-from efficientad.training import Precision
 from efficientad.weight_files import fingerprint
 from efficientad.workers import Workers
 from efficientad_ext.architecture import FEATURE_CHANNELS, SIZES, Size
@@ -54,7 +54,8 @@ class DistillationConfig:
         steps: of the optimizer.
         batch_size: crops in a step, over all workers.
         seed: of every random draw, ≥ 0.
-        precision: of the convolutions; weights, targets' statistics and the loss are float32.
+        precision: of the convolutions, see ``precision_on``; weights, targets' statistics and the
+            loss are float32.
         half: store the teacher as float16.
         optimizer: "muon", or "adam" as in the paper, see ``TeacherOptimizer``.
 
@@ -66,15 +67,13 @@ class DistillationConfig:
     steps: int = 60_000
     batch_size: int = 16
     seed: int = 0
-    precision: Precision = "bfloat16"
+    precision: Precision = "auto"
     half: bool = False
     optimizer: OptimizerName = "muon"
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise ValueError(f"size is {self.size!r}; expected one of {', '.join(SIZES)}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision is {self.precision!r}; expected float32 or bfloat16")
         if self.optimizer not in LEARNING_RATES:
             expected = " or ".join(LEARNING_RATES)
             raise ValueError(f"optimizer is {self.optimizer!r}; expected {expected}")
@@ -83,6 +82,11 @@ class DistillationConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; expected at least 0")
+        check_precision(self.precision)
+
+    def on(self, device: torch.device) -> DistillationConfig:
+        """The same with the precision that it has on a device."""
+        return replace(self, precision=precision_on(device, self.precision))
 
 
 def rate_share(step: int, steps: int) -> float:
@@ -114,6 +118,7 @@ class DistillationRun:
         checkpoint: Path,
         initial: InitialTeacher | None = None,
     ) -> None:
+        config = config.on(workers.device)
         self.config, self.photos, self.workers = config, photos, workers
         self.share = config.batch_size // workers.count
         self.checkpoint = checkpoint

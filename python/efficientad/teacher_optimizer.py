@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, TypeAlias
 
 import torch
@@ -19,6 +20,14 @@ WEIGHT_DECAY = 1e-5
 _MOMENTUM = 0.95
 _COLOURS = 3
 
+# The root mean square of a step of Adam's, by experience, which Muon's steps get as well.
+_SIZE_OF_A_STEP = 0.2
+
+# x -> a x + b x³ + c x⁵, five times, brings singular values from 0.002 to 1 into 0.68 to 1.21
+# (Jordan et al. 2024).
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+_ITERATIONS = 5
+
 
 class TeacherOptimizer:
     """Adam as in the paper, or Muon for all convolutions but the first, and Adam for the rest.
@@ -26,10 +35,10 @@ class TeacherOptimizer:
     Muon (Jordan et al. 2024) takes the nearest orthogonal matrix to the momentum of a weight matrix
     as its step, scaled here to have the size of a step of Adam. A convolution's matrix has a row
     for each output channel and a column for each input channel and tap; for the first one, which
-    sees colours, and for biases it is not meant.
+    sees colours, and for biases it is not meant. torch's own Muon multiplies these matrices in
+    bfloat16 alone, which takes seconds on a processor that has no such multiplications.
 
-    The weights must be channels-last, whose bytes are such a matrix as they are, and must stay
-    where they are in memory.
+    The weights must be channels-last, whose bytes are such a matrix as they are.
     """
 
     def __init__(self, network: nn.Module, name: OptimizerName) -> None:
@@ -39,55 +48,63 @@ class TeacherOptimizer:
         if name == "muon":
             matrices = [key for key, value in self._by_adam.items() if _is_hidden(value)]
             self._by_muon = {key: self._by_adam.pop(key) for key in matrices}
-        self._matrices = {
-            key: nn.Parameter(_rows(weight.detach()).view(weight.shape[0], -1))
-            for key, weight in self._by_muon.items()
+        self._momenta = {
+            key: torch.zeros_like(_as_matrix(weight)) for key, weight in self._by_muon.items()
         }
         self._adam = torch.optim.Adam(
             self._by_adam.values(), lr=self._rate, weight_decay=WEIGHT_DECAY, fused=True
         )
-        self._muon = None
-        if self._matrices:
-            self._muon = torch.optim.Muon(
-                self._matrices.values(),
-                lr=self._rate,
-                weight_decay=0.0,
-                momentum=_MOMENTUM,
-                adjust_lr_fn="match_rms_adamw",
-            )
 
+    @torch.no_grad()
     def step(self, share: float) -> None:
         """Moves the weights by their gradients, at this share of the highest rate, and clears them.
 
         Every parameter must have its gradient.
         """
-        for key, matrix in self._matrices.items():
-            gradient = self._by_muon[key].grad
-            assert gradient is not None
-            matrix.grad = _rows(gradient).reshape(matrix.shape)
-            self._by_muon[key].grad = None
-        for optimizer in filter(None, (self._adam, self._muon)):
-            for group in optimizer.param_groups:
-                group["lr"] = share * self._rate
-            optimizer.step()
-            optimizer.zero_grad()
+        rate = share * self._rate
+        for key, weight in self._by_muon.items():
+            assert weight.grad is not None
+            gradient = _rows(weight.grad).flatten(1)
+            momentum = self._momenta[key].lerp_(gradient, 1 - _MOMENTUM)
+            moved = orthogonalized(gradient.lerp(momentum, _MOMENTUM))
+            size = _SIZE_OF_A_STEP * math.sqrt(max(moved.shape))
+            _as_matrix(weight).sub_(moved, alpha=rate * size)
+            weight.grad = None
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+        self._adam.step()
+        self._adam.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
         """The weights and what the next steps depend on, by name; not yet made, it is zeros."""
         tensors = adam_state(self._by_adam, self._adam)
-        for key, matrix in self._matrices.items():
-            assert self._muon is not None
-            state = self._muon.state[matrix]
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(matrix)
-            tensors[key] = self._by_muon[key]
-            tensors[f"muon.momentum.{key}"] = state["momentum_buffer"]
+        for key, weight in self._by_muon.items():
+            tensors[key] = weight
+            tensors[f"muon.momentum.{key}"] = self._momenta[key]
         return tensors
+
+
+def orthogonalized(matrix: Tensor) -> Tensor:
+    """The matrix with its singular values brought near 1, by a Newton-Schulz iteration.
+
+    Those below 0.002 of the Frobenius norm stay smaller.
+    """
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = wide / wide.norm().clamp(min=torch.finfo(wide.dtype).tiny)
+    for _ in range(_ITERATIONS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
+    return x if wide is matrix else x.T
 
 
 def _is_hidden(parameter: Tensor) -> bool:
     """Whether it is the weight of a convolution over features, not over colours."""
     return parameter.ndim == 4 and parameter.shape[1] > _COLOURS
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """(output channels, all else) over the same memory."""
+    return _rows(weight.detach()).view(weight.shape[0], -1)
 
 
 def _rows(weight: Tensor) -> Tensor:

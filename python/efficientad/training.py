@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import torch
 
@@ -25,6 +24,7 @@ from efficientad.loader import ImageStore, Sample, SampleLoader, make_sample, no
 from efficientad.long_run import run_steps
 from efficientad.losses import P_HARD, Losses, training_losses
 from efficientad.networks import Networks, initial_networks
+from efficientad.precision import Precision, check_precision, precision_on
 from efficientad.progress import with_progress
 from efficientad.puad import check_count
 from efficientad.randomness import Purpose, torch_seed
@@ -37,8 +37,6 @@ from efficientad_ext.inference import exact_float32
 from efficientad_ext.model_file import Model, save_model
 
 logger = logging.getLogger(__name__)
-
-Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 LEARNING_RATE = 1e-4
 REDUCED_LEARNING_RATE = 1e-5
@@ -55,8 +53,8 @@ class TrainingConfig:
         input_size: (height, width) of the network's input, each ≥ 128.
         steps: training steps, each of one image.
         seed: of every random draw, ≥ 0.
-        precision: of the convolutions in training; "bfloat16" is faster where the processor has it.
-            Weights, losses and everything in calibration and detection stay float32.
+        precision: of the convolutions in training, see ``precision_on``. Weights, losses and
+            everything in calibration and detection stay float32.
         p_hard: of the hard feature loss, in [0, 1); 0 switches it off, as in the paper's ablation:
             the loss is then the mean over all features.
 
@@ -68,21 +66,24 @@ class TrainingConfig:
     input_size: tuple[int, int] = (256, 256)
     steps: int = 70_000
     seed: int = 0
-    precision: Precision = "float32"
+    precision: Precision = "auto"
     p_hard: float = P_HARD
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise ValueError(f"size is {self.size!r}; expected one of {', '.join(SIZES)}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision is {self.precision!r}; expected float32 or bfloat16")
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; expected at least 1")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; expected at least 0")
         if not 0 <= self.p_hard < 1:
             raise ValueError(f"p_hard is {self.p_hard}; expected at least 0 and less than 1")
+        check_precision(self.precision)
         check_input_size(*self.input_size)
+
+    def on(self, device: torch.device) -> TrainingConfig:
+        """The same with the precision that it has on a device."""
+        return replace(self, precision=precision_on(device, self.precision))
 
 
 def train(
@@ -127,8 +128,8 @@ def train(
         ValueError: for unusable data, or a checkpoint from other settings.
         RuntimeError: if the training diverges.
     """
-    config = config or TrainingConfig()
     output, device = Path(output), torch.device(device)
+    config = (config or TrainingConfig()).on(device)
     checkpoint = checkpoint_path(output)
     check_output(output, resume)
     teacher = teacher or default_teacher(config.size)

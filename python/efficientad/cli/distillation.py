@@ -57,7 +57,7 @@ from efficientad.cli.options import (
 @device_option
 @seed_option
 @click.option(
-    "--precision", type=click.Choice(["float32", "bfloat16"]), default="bfloat16",
+    "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
     show_default=True, help="Of the convolutions.",
 )  # fmt: skip
 def distill(

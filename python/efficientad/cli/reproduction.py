@@ -50,7 +50,7 @@ _OPTIONS = (
         show_default=True, help="Generic images for the pretraining penalty, as for train.",
     ),
     click.option(
-        "--precision", type=click.Choice(["float32", "bfloat16"]), default="float32",
+        "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
         show_default=True, help="Of the convolutions in training.",
     ),
     click.option(

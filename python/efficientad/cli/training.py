@@ -48,7 +48,7 @@ from efficientad.cli.options import (
 @device_option
 @seed_option
 @click.option(
-    "--precision", type=click.Choice(["float32", "bfloat16"]), default="float32",
+    "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
     show_default=True, help="Of the convolutions in training.",
 )  # fmt: skip
 @puad_option

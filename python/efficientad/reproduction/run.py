@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from efficientad.output import require_writable
+from efficientad.precision import Precision
 from efficientad.reproduction.ablations import (
     MEAN_OF_COLLECTIONS,
     TABLES,
@@ -27,7 +28,7 @@ from efficientad.reproduction.tables import format_table, reproduction_tables
 from efficientad.run_images import NO_PENALTY, PROCEDURAL
 from efficientad.teacher import Teacher
 from efficientad.timing import Timing, device_name, measure_times
-from efficientad.training import Precision, TrainingConfig
+from efficientad.training import TrainingConfig
 from efficientad_ext.architecture import Size
 from efficientad_ext.model_file import load_model, write_atomically
 
@@ -54,7 +55,7 @@ class RunConfig:
     seeds: int = 1
     steps: int = 70_000
     input_size: tuple[int, int] = (256, 256)
-    precision: Precision = "float32"
+    precision: Precision = "auto"
     penalty_images: str = PROCEDURAL
     device: str = "cpu"
     jobs: int | None = None
@@ -67,9 +68,10 @@ class RunConfig:
 
     def of_training(self, training: Training, seed: int) -> TrainingConfig:
         """What a single run is to do."""
-        return TrainingConfig(
+        config = TrainingConfig(
             training.size, self.input_size, self.steps, seed, self.precision, training.p_hard
         )
+        return config.on(torch.device(self.device))
 
 
 @dataclass(frozen=True)

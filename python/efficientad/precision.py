@@ -1,0 +1,49 @@
+"""What the convolutions of trainings and distillations compute in."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal, TypeAlias, get_args
+
+import torch
+
+from efficientad_ext import build_config
+
+logger = logging.getLogger(__name__)
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+"""That of a device as `precision_on` chooses it, or one by name."""
+
+_OLDEST_CAPABILITY = (8, 0)
+
+
+def check_precision(precision: str) -> None:
+    """Raises ValueError if it is none."""
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision is {precision!r}; expected auto, float32 or bfloat16")
+
+
+def precision_on(device: torch.device, precision: Precision) -> Literal["float32", "bfloat16"]:
+    """What to compute in on a device.
+
+    "auto" is bfloat16 where the device multiplies it as such, on CUDA from compute capability 8.0
+    on and on processors with AVX512-BF16, and float32 elsewhere. On other processors torch computes
+    bfloat16 without its fast convolutions, many times slower than float32: who asks for it there is
+    told.
+    """
+    native = _multiplies_bfloat16(device)
+    if precision == "bfloat16" and not native:
+        logger.warning(
+            "%s has no multiplications in bfloat16 that this package knows of, without which they "
+            "can take a hundred times as long as in float32; choose the precision float32",
+            "this processor" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        )
+    if precision == "auto":
+        return "bfloat16" if native else "float32"
+    return precision
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= _OLDEST_CAPABILITY
+    return "avx512_bf16" in build_config()["cpu_instruction_sets"]
