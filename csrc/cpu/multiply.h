@@ -34,9 +34,11 @@ inline constexpr int kPixelsAtOnce =
 
 // sums[pixel * kGroup + channel] += the products of the reduction, for kPixels pixels and
 // kPanelsAtOnce panels. The order of a sum does not depend on how many pixels there are.
+// On its own, not inlined: among other code g++ 12 runs out of AVX2's registers, and half of the
+// sums go through memory.
 template <int kPixels, class Scalar>
-inline void multiply_add(const Operands<Scalar>& operands, const Reduction& reduction,
-                         Accumulator<Scalar>* sums) {
+[[gnu::noinline]] void multiply_add(const Operands<Scalar>& operands, const Reduction& reduction,
+                                    Accumulator<Scalar>* sums) {
   using Number = Accumulator<Scalar>;
   using Method = Multiplier<Scalar>;
   constexpr int kVectors = kVectorsAtOnce<Number>;

@@ -129,30 +129,61 @@ void gradient_row_planes(const UpsampleBilinearGradient& problem, const AxisTabl
   }
 }
 
+// The memory of one row of channels-last gradients: the outputs' rows that read it, added up, and
+// the weights of as many outputs as one input can have readers.
+template <class Number>
+struct GradientLine {
+  explicit GradientLine(const FeatureMaps& from)
+      : pixel((from.channels + kLanes<Number> - 1) / kLanes<Number> * kLanes<Number>),
+        sums(from.width * pixel),
+        weights(from.width > from.height ? from.width : from.height) {}
+
+  std::int64_t pixel;          // numbers of a pixel, in whole vectors
+  std::int64_t sums, weights;  // numbers of them
+};
+
+// First down, then across: the gradients of the rows that read this one are added up once for all
+// of its pixels.
 template <class Scalar, class Number = Accumulator<Scalar>>
 void gradient_row_channels_last(const UpsampleBilinearGradient& problem,
                                 const AxisTable<Number>& rows, const AxisTable<Number>& columns,
                                 const Readers<Number>& row_readers,
                                 const Readers<Number>& column_readers, std::int64_t image,
-                                std::int64_t row) {
+                                std::int64_t row, Number* sums) {
   const FeatureMaps& from = problem.output_gradient;
   const FeatureMaps& to = problem.input_gradient;
-  for (std::int64_t column = 0; column < to.width; ++column) {
-    Scalar* pixel = row_of<Scalar>(to, image, 0, row) + column * to.column_stride;
+  const GradientLine<Number> line(from);
+  Number* weights = sums + line.sums;
+  const std::int64_t top = row_readers.begin(row), readers = row_readers.end(row) - top;
+  for (std::int64_t y = 0; y < readers; ++y) weights[y] = rows.weight(top + y, row);
+  const Scalar* from_top = row_of<const Scalar>(from, image, 0, top);
+  const auto for_each_vector = [&](auto work) {
     for (std::int64_t channel = 0; channel < to.channels; channel += kLanes<Number>) {
       const std::int64_t left = to.channels - channel;
-      const std::int64_t count = left < kLanes<Number> ? left : kLanes<Number>;
-      Vector<Number> sum = {};
-      for (std::int64_t y = row_readers.begin(row); y < row_readers.end(row); ++y) {
-        const Scalar* source = row_of<const Scalar>(from, image, 0, y) + channel;
-        const Number down = rows.weight(y, row);
-        for (std::int64_t x = column_readers.begin(column); x < column_readers.end(column); ++x) {
-          sum +=
-              down * columns.weight(x, column) * load_up_to(source + x * from.column_stride, count);
-        }
-      }
-      store_up_to(pixel + channel, sum, count);
+      work(channel, left < kLanes<Number> ? left : kLanes<Number>);
     }
+  };
+  for (std::int64_t x = 0; x < from.width; ++x) {
+    for_each_vector([&](std::int64_t channel, std::int64_t count) {
+      const Scalar* source = from_top + x * from.column_stride + channel;
+      Vector<Number> sum = {};
+      for (std::int64_t y = 0; y < readers; ++y) {
+        sum += weights[y] * load_up_to(source + y * from.row_stride, count);
+      }
+      store(sums + x * line.pixel + channel, sum);
+    });
+  }
+  Scalar* destination = row_of<Scalar>(to, image, 0, row);
+  for (std::int64_t column = 0; column < to.width; ++column) {
+    const std::int64_t first = column_readers.begin(column), last = column_readers.end(column);
+    for (std::int64_t x = first; x < last; ++x) weights[x - first] = columns.weight(x, column);
+    for_each_vector([&](std::int64_t channel, std::int64_t count) {
+      Vector<Number> sum = {};
+      for (std::int64_t x = first; x < last; ++x) {
+        sum += weights[x - first] * load(sums + x * line.pixel + channel);
+      }
+      store_up_to(destination + column * to.column_stride + channel, sum, count);
+    });
   }
 }
 
@@ -183,11 +214,13 @@ Status gradient(const UpsampleBilinearGradient& problem, const Execution& execut
   if (!row_readers.has_memory() || !column_readers.has_memory()) return kOutOfMemory;
   const Team team = team_for(execution, from.elements());
   if (!from.is_planes()) {
-    for_rows(team, to, [&](std::int64_t image, std::int64_t row) {
-      gradient_row_channels_last<Scalar>(problem, rows, columns, row_readers, column_readers, image,
-                                         row);
-    });
-    return kOk;
+    const GradientLine<Number> memory(from);
+    return for_rows_with_line<Number>(team, to, memory.sums + memory.weights,
+                                      [&](std::int64_t image, std::int64_t row, Number* sums) {
+                                        gradient_row_channels_last<Scalar>(
+                                            problem, rows, columns, row_readers, column_readers,
+                                            image, row, sums);
+                                      });
   }
   return for_plane_rows<Number>(
       team, to, from.width + kLanes<Number>,
