@@ -46,7 +46,7 @@ WEIGHT_DECAY = 1e-5
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What a run is to do; the defaults are the paper's.
+    """What a run is to do; the defaults are the paper's, but for the precision.
 
     Attributes:
         size: "small" or "medium".

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What all trainings have in common; the defaults are the paper's.
+    """What all trainings have in common; the defaults are those of ``TrainingConfig``.
 
     Attributes:
         seeds: how many: 0, 1, …
