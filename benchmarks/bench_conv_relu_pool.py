@@ -13,9 +13,8 @@ NOT_SLOWER = 0.95
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("stage", "channels", "side"), [(1, 3, 256), (2, 128, 126)])
-def test_forward(compare, needs_convolutions_in, device, stage, channels, side, dtype):
+def test_forward(compare, device, stage, channels, side, dtype):
     """The two stages of a PDN-S at 256x256."""
-    needs_convolutions_in(dtype)
     last = torch.channels_last
     outputs = 128 * stage
     x = torch.randn(1, channels, side, side, device=device).to(dtype).to(memory_format=last)

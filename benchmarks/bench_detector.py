@@ -39,10 +39,7 @@ def model(networks) -> Model:
     ],
 )
 @torch.no_grad()
-def test_end_to_end(
-    compare, needs_convolutions_in, device, networks, model, batch, precision, name
-):
-    needs_convolutions_in(getattr(torch, precision))
+def test_end_to_end(compare, device, networks, model, batch, precision, name):
     detector = Detector(model, device, precision=precision)
     plain = PlainDetector(copy.deepcopy(networks), SIZE, getattr(torch, precision))
     images = torch.randint(0, 256, (batch, 480, 640, 3), dtype=torch.uint8, device=device)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from efficientad.precision import precision_on
 
 from efficientad_ext import _C, build_config
 
@@ -68,17 +67,6 @@ def _settled_allocator() -> None:
 def device(request: pytest.FixtureRequest) -> torch.device:
     torch.manual_seed(0)
     return torch.device(request.param)
-
-
-@pytest.fixture
-def needs_convolutions_in(device: torch.device) -> Callable[[torch.dtype], None]:
-    """needs_convolutions_in(dtype): skip where torch takes minutes for a network in it."""
-
-    def check(dtype: torch.dtype) -> None:
-        if dtype == torch.bfloat16 and precision_on(device, "auto") != "bfloat16":
-            pytest.skip("torch has no fast convolutions in bfloat16 on this processor")
-
-    return check
 
 
 def processor_of(device: torch.device) -> str:

@@ -79,7 +79,7 @@ class Detector:
             and slower. The CPU has "float32" on torch's convolutions; "bfloat16" on the engine,
             but on torch's convolutions where the processor has AMX; and "float16" on the engine.
             Where the processor does not multiply such a type as such, the engine widens it to
-            float32, which gains no time.
+            float32, which gains little time or none.
         batch_size: how many images to hold in the network's input format at once; on CUDA they
             go through the networks together, on the CPU one after the other.
         alignment: "pixel_exact" puts feature (i, j) at pixel (16 + 4 i, 16 + 4 j) of the
@@ -336,8 +336,8 @@ def _networks(
         )
     # On a CPU a batch gains nothing, and its size would change the last bits of torch's maps.
     if precision == "float16" or (
-        # Truer than torch's convolutions: differences are formed before any rounding. Without
-        # AVX512-BF16 torch takes minutes for what takes the engine a second.
+        # Truer than torch's convolutions: differences are formed before any rounding. With AVX2
+        # alone torch takes seven times as long.
         precision == "bfloat16" and "amx" not in build_config()["cpu_instruction_set"]
     ):
         return Engine(model, device, precision=precision, batch_size=1, features=True)

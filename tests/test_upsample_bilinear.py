@@ -64,20 +64,22 @@ def test_gradient(backend, in_layout, grid, size, alignment):
     assert torch.autograd.gradgradcheck(function, (x,), fast_mode=True)
 
 
-def test_gradient_matches_torch(backend, dtype, in_layout, assert_matches):
-    x = in_layout(torch.randn(2, 19, 6, 7).to(dtype)).to(backend)
-    weight = torch.randn(2, 19, 25, 18).to(dtype).to(backend)
+@pytest.mark.parametrize(("grid", "size"), [*SIZES, ((6, 7), (25, 18))], ids=str)
+def test_gradient_matches_torch(backend, dtype, in_layout, grid, size, assert_matches):
+    x = in_layout(torch.randn(2, 19, *grid).to(dtype)).to(backend)
+    weight = torch.randn(2, 19, *size).to(dtype).to(backend)
     ours, theirs = x.detach().requires_grad_(), x.detach().double().requires_grad_()
-    (ops.upsample_bilinear(ours, (25, 18)) * weight).sum().backward()
-    (
-        functional.interpolate(theirs, size=(25, 18), mode="bilinear") * weight.double()
-    ).sum().backward()
+    (ops.upsample_bilinear(ours, size) * weight).sum().backward()
+    (functional.interpolate(theirs, size=size, mode="bilinear") * weight.double()).sum().backward()
     assert_matches(ours.grad, theirs.grad, dtype)
 
 
-def test_empty(backend):
-    x = torch.randn(0, 3, 4, 4, device=backend)
-    assert ops.upsample_bilinear(x, (8, 9)).shape == (0, 3, 8, 9)
+def test_empty(backend, in_layout):
+    x = in_layout(torch.randn(0, 3, 4, 4, device=backend)).requires_grad_()
+    output = ops.upsample_bilinear(x, (8, 9))
+    assert output.shape == (0, 3, 8, 9)
+    output.sum().backward()
+    assert x.grad.shape == x.shape
 
 
 def test_fake_tensors(in_layout):

@@ -85,11 +85,7 @@ inline Vector<float> load(const Half* source) {
 }
 
 inline Vector<float> load(const BFloat16* source) {
-#if defined(__AVX512F__)
-  const __m256i packed = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
-  const __m512i wide = _mm512_maskz_cvtepu16_epi32(0xffff, packed);
-  return reinterpret_cast<Vector<float>>(_mm512_maskz_slli_epi32(0xffff, wide, 16));
-#elif defined(__AVX2__)
+#if defined(__AVX2__) && !defined(__AVX512F__)
   // g++ 12 widens halves of the vector one by one where it is left to __builtin_convertvector.
   const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(source));
   return reinterpret_cast<Vector<float>>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(packed), 16));

@@ -148,11 +148,11 @@ template <class Scalar, class Number = Accumulator<Scalar>>
 void gradient_row_channels_last(const UpsampleBilinearGradient& problem,
                                 const AxisTable<Number>& rows, const AxisTable<Number>& columns,
                                 const Readers<Number>& row_readers,
-                                const Readers<Number>& column_readers, std::int64_t image,
+                                const Readers<Number>& column_readers,
+                                const GradientLine<Number>& line, std::int64_t image,
                                 std::int64_t row, Number* sums) {
   const FeatureMaps& from = problem.output_gradient;
   const FeatureMaps& to = problem.input_gradient;
-  const GradientLine<Number> line(from);
   Number* weights = sums + line.sums;
   const std::int64_t top = row_readers.begin(row), readers = row_readers.end(row) - top;
   for (std::int64_t y = 0; y < readers; ++y) weights[y] = rows.weight(top + y, row);
@@ -214,12 +214,12 @@ Status gradient(const UpsampleBilinearGradient& problem, const Execution& execut
   if (!row_readers.has_memory() || !column_readers.has_memory()) return kOutOfMemory;
   const Team team = team_for(execution, from.elements());
   if (!from.is_planes()) {
-    const GradientLine<Number> memory(from);
-    return for_rows_with_line<Number>(team, to, memory.sums + memory.weights,
+    const GradientLine<Number> line(from);
+    return for_rows_with_line<Number>(team, to, line.sums + line.weights,
                                       [&](std::int64_t image, std::int64_t row, Number* sums) {
                                         gradient_row_channels_last<Scalar>(
                                             problem, rows, columns, row_readers, column_readers,
-                                            image, row, sums);
+                                            line, image, row, sums);
                                       });
   }
   return for_plane_rows<Number>(

@@ -35,7 +35,7 @@ def precision_on(device: torch.device, precision: Precision) -> Literal["float32
     if precision == "bfloat16" and not native:
         logger.warning(
             "%s has no multiplications in bfloat16 that this package knows of, without which they "
-            "can take a hundred times as long as in float32; choose the precision float32",
+            "can take thirty times as long as in float32; choose the precision float32",
             "this processor" if device.type == "cpu" else torch.cuda.get_device_name(device),
         )
     if precision == "auto":
