@@ -7,12 +7,17 @@
 //     from where an output pixel begins
 //   std::int64_t pixel_pitch() const, row_pitch() const, group_pitch() const
 //     numbers to the next output pixel, the next output row, and what the second group reads
-//   std::int64_t strip_length(rows) const
-//     numbers of a strip for so many output rows; 0 where none is needed
+//   std::int64_t input_length(rows) const
+//     numbers that so many output rows read
+//   bool needs_strip() const
 //   const Input* prepare(image, row, rows, strip) const
 //     where the first pixel of the first of these output rows begins
 #pragma once
 
+#include <algorithm>
+#include <type_traits>
+
+#include "cpu/cache.h"
 #include "cpu/multiply.h"
 #include "cpu/parallel.h"
 #include "cpu/relu.h"
@@ -36,9 +41,24 @@ struct ConvolutionTile {
   std::int64_t first_output;
 };
 
-// Output rows for which a group's weights are read: they and their input share the second-level
-// cache.
-inline constexpr std::int64_t kBlockRows = 4;
+// Output rows for which a group's weights are read once, out of those that a thread has: as many as
+// leave half of the second-level cache to these weights, or kFewestRows, and all blocks alike.
+inline constexpr std::int64_t kFewestRows = 4;
+
+template <class Source>
+inline std::int64_t rows_of_block(const Source* const* sources, int source_count,
+                                  std::int64_t thread_rows) {
+  using Input = std::remove_pointer_t<decltype(sources[0]->prepare(0, 0, 0, nullptr))>;
+  const auto fits = [&](std::int64_t rows) {
+    std::int64_t numbers = 0;
+    for (int i = 0; i < source_count; ++i) numbers += sources[i]->input_length(rows);
+    return numbers * static_cast<std::int64_t>(sizeof(Input)) <= cpu::second_level_cache() / 2;
+  };
+  std::int64_t rows = kFewestRows;
+  while (rows < thread_rows && fits(rows + 1)) ++rows;
+  const std::int64_t blocks = (thread_rows + rows - 1) / rows;
+  return (thread_rows + blocks - 1) / blocks;
+}
 
 template <class Scalar, class Source, class Finish>
 class ConvolutionBlocks {
@@ -46,7 +66,7 @@ class ConvolutionBlocks {
   using Number = Accumulator<Scalar>;
   using Input = typename Multiplier<Scalar>::Input;
   static constexpr int kMaximumSources = 2;
-  static constexpr std::int64_t kColumns = kTileColumns<Scalar>;
+  static constexpr std::int64_t kColumns = Multiplication<Scalar>::kColumns;
 
   ConvolutionBlocks(const ConvolutionGrid& grid, const Source* const* sources, int source_count,
                     const Scalar* weight, const Number* bias, const Finish& finish)
@@ -59,11 +79,13 @@ class ConvolutionBlocks {
         rows_(grid.pooled ? 2 : 1),
         sums_(rows_ * kColumns * kGroup) {}
 
-  bool reserve() {
+  // Makes room for blocks of so many rows.
+  bool reserve(std::int64_t rows) {
     bool done = sums_.data() != nullptr;
     for (int i = 0; i < source_count_; ++i) {
-      const std::int64_t length = sources_[i]->strip_length(kBlockRows);
-      done = done && (length == 0 || strips_[i].reserve(length));
+      if (sources_[i]->needs_strip()) {
+        done = done && strips_[i].reserve(sources_[i]->input_length(rows));
+      }
     }
     return done;
   }
@@ -90,14 +112,10 @@ class ConvolutionBlocks {
 
  private:
   void sum(const ConvolutionTile& tile, std::int64_t below, const Input* const* inputs) {
+    const std::int64_t panel_pitch = grid_.length * kPanel;
     for (std::int64_t row = 0; row < rows_; ++row) {
-      Number* sums = sums_.data() + row * tile.columns * kGroup;
-      for (std::int64_t column = 0; column < tile.columns; ++column) {
-        for (int channel = 0; channel < kGroup; channel += kLanes<Number>) {
-          store(sums + column * kGroup + channel, load(bias_ + tile.first_output + channel));
-        }
-      }
-      const std::int64_t panel_pitch = grid_.length * kPanel;
+      Number* const to = sums_.data() + row * tile.columns * kGroup;
+      Sums<Number> sums{bias_ + tile.first_output, 0, to};
       const Scalar* weight = weight_ + tile.first_output / kPanel * panel_pitch;
       for (int i = 0; i < source_count_; ++i) {
         const Source& source = *sources_[i];
@@ -106,9 +124,10 @@ class ConvolutionBlocks {
         const Input* input = inputs[i] + (below + row) * source.row_pitch() +
                              tile.column * source.pixel_pitch() + group;
         const Reduction reduction = source.reduction();
-        multiply_add_row<Scalar>(tile.columns, {input, source.pixel_pitch(), weight, panel_pitch},
-                                 reduction, sums);
+        multiplication_.add(tile.columns, {input, source.pixel_pitch(), weight, panel_pitch},
+                            reduction, sums);
         weight += reduction.count * reduction.length * kPanel;
+        sums = {to, kGroup, to};
       }
     }
   }
@@ -120,6 +139,7 @@ class ConvolutionBlocks {
   const Number* bias_;
   const Finish& finish_;
   const std::int64_t rows_;  // of a tile
+  Multiplication<Scalar> multiplication_;
   Scratch<Number> sums_;
   Scratch<Input> strips_[kMaximumSources];
 };
@@ -137,12 +157,13 @@ inline Status convolve(const ConvolutionGrid& grid, const Source* const* sources
     ConvolutionBlocks<Scalar, Source, Finish> blocks(grid, sources, source_count,
                                                      static_cast<const Scalar*>(weight),
                                                      static_cast<const Number*>(bias), finish);
-    if (!blocks.reserve()) return kOutOfMemory;
+    const std::int64_t longest = std::min(end - begin, tiles_along);
+    const std::int64_t tiles =
+        (rows_of_block(sources, source_count, longest * tile_rows) + tile_rows - 1) / tile_rows;
+    if (!blocks.reserve(tiles * tile_rows)) return kOutOfMemory;
     while (begin < end) {
       const std::int64_t first = begin % tiles_along;
-      std::int64_t count = kBlockRows / tile_rows;
-      if (count > tiles_along - first) count = tiles_along - first;
-      if (count > end - begin) count = end - begin;
+      const std::int64_t count = std::min({tiles, tiles_along - first, end - begin});
       blocks.run(begin / tiles_along, first * tile_rows, count * tile_rows);
       begin += count;
     }

@@ -1,5 +1,6 @@
 #include "efficientad/image_convolution.h"
 
+#include <algorithm>
 #include <type_traits>
 
 #include "cpu/convolution.h"
@@ -11,6 +12,53 @@ namespace {
 
 constexpr std::int64_t kColours = kImageChannels - 1;
 
+// A row of an image's colours as they are multiplied.
+template <class Scalar, class Value>
+class ColourRows {
+ public:
+  using Input = typename Multiplier<Scalar>::Input;
+  using Number = Accumulator<Scalar>;
+  static constexpr bool kBytes = std::is_same_v<Value, std::uint8_t>;
+
+  explicit ColourRows(const ImageConvolution& problem) : problem_(problem) {
+    if constexpr (kBytes) {
+      for (int byte = 0; byte < 256; ++byte) store_one(of_byte_ + byte, static_cast<Number>(byte));
+    }
+  }
+
+  // Writes the colours of a row's pixels to the first numbers of every kImageChannels. Bytes are
+  // stored pixel by pixel, numbers colour by colour.
+  void read(std::int64_t image, std::int64_t row, Input* to) const {
+    const std::int64_t width = problem_.width, pixels = problem_.height * width;
+    const Value* colours = static_cast<const Value*>(problem_.image) + image * kColours * pixels;
+    if constexpr (kBytes) {
+      const std::uint8_t* bytes = colours + row * width * kColours;
+      for (std::int64_t column = 0; column < width; ++column) {
+        for (std::int64_t colour = 0; colour < kColours; ++colour) {
+          to[column * kImageChannels + colour] = of_byte_[bytes[column * kColours + colour]];
+        }
+      }
+    } else {
+      for (std::int64_t colour = 0; colour < kColours; ++colour) {
+        const Value* numbers = colours + colour * pixels + row * width;
+        for (std::int64_t column = 0; column < width; column += kLanes<Number>) {
+          Input converted[kLanes<Number>];
+          const std::int64_t left = width - column;
+          const std::int64_t count = left < kLanes<Number> ? left : kLanes<Number>;
+          store(converted, load_up_to(numbers + column, count));
+          for (std::int64_t i = 0; i < count; ++i) {
+            to[(column + i) * kImageChannels + colour] = converted[i];
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  const ImageConvolution& problem_;
+  Input of_byte_[kBytes ? 256 : 1];
+};
+
 // An image with its fourth channel, made ready in strips of kImageChannels numbers a pixel: what a
 // row of taps reads is one run of them.
 template <class Scalar, class Value>
@@ -20,10 +68,12 @@ class ImageSource {
 
   explicit ImageSource(const ImageConvolution& problem)
       : problem_(problem),
+        rows_(problem),
         stride_(problem.pooled ? 1 : 2),
         padding_(problem.pooled ? 0 : 1),
         width_(problem.width + 2 * padding_) {
     for (int r = 0; r < kImageKernel; ++r) offsets_[r] = r * line();
+    store_one(&one_, Accumulator<Scalar>{1});
   }
 
   Reduction reduction() const { return {offsets_, kImageKernel, kImageKernel * kImageChannels}; }
@@ -31,19 +81,17 @@ class ImageSource {
   std::int64_t row_pitch() const { return stride_ * line(); }
   std::int64_t group_pitch() const { return 0; }
 
-  std::int64_t strip_length(std::int64_t rows) const {
+  std::int64_t input_length(std::int64_t rows) const {
     return ((rows - 1) * stride_ + kImageKernel) * line();
   }
+  bool needs_strip() const { return true; }
 
   const Input* prepare(std::int64_t image, std::int64_t row, std::int64_t rows,
                        Input* strip) const {
     const std::int64_t top = row * stride_ - padding_;
-    Input* to = strip;
-    for (std::int64_t index = 0; index < (rows - 1) * stride_ + kImageKernel; ++index) {
-      for (std::int64_t column = 0; column < width_; ++column) {
-        read(image, top + index, column - padding_, to);
-        to += kImageChannels;
-      }
+    const std::int64_t count = (rows - 1) * stride_ + kImageKernel;
+    for (std::int64_t index = 0; index < count; ++index) {
+      read(image, top + index, strip + index * line());
     }
     return strip;
   }
@@ -51,32 +99,27 @@ class ImageSource {
  private:
   std::int64_t line() const { return width_ * kImageChannels; }
 
-  // Writes the kImageChannels numbers of a pixel, zeros outside the image.
-  void read(std::int64_t image, std::int64_t row, std::int64_t column, Input* to) const {
-    const bool inside = row >= 0 && row < problem_.height && column >= 0 && column < problem_.width;
-    const std::int64_t pixels = problem_.height * problem_.width;
-    const std::int64_t pixel = row * problem_.width + column;
-    const Value* colours = static_cast<const Value*>(problem_.image) + image * kColours * pixels;
-    for (std::int64_t colour = 0; colour < kColours; ++colour) {
-      // Bytes are stored pixel by pixel, numbers colour by colour.
-      const std::int64_t at =
-          std::is_same_v<Value, std::uint8_t> ? pixel * kColours + colour : colour * pixels + pixel;
-      to[colour] = as_input(inside ? static_cast<Number>(colours[at]) : Number{0});
+  // Writes a row of the strip: zeros outside the image.
+  void read(std::int64_t image, std::int64_t row, Input* to) const {
+    if (row < 0 || row >= problem_.height) {
+      std::fill_n(to, line(), Input{});
+      return;
     }
-    to[kColours] = as_input(inside ? Number{1} : Number{0});
-  }
-
-  using Number = Accumulator<Scalar>;
-  static Input as_input(Number value) {
-    Input input;
-    store_one(&input, value);
-    return input;
+    const std::int64_t margin = padding_ * kImageChannels;
+    Input* const inside = to + margin;
+    Input* const end = inside + problem_.width * kImageChannels;
+    std::fill_n(to, margin, Input{});
+    rows_.read(image, row, inside);
+    for (Input* pixel = inside; pixel < end; pixel += kImageChannels) pixel[kColours] = one_;
+    std::fill_n(end, margin, Input{});
   }
 
   const ImageConvolution& problem_;
+  const ColourRows<Scalar, Value> rows_;
   const std::int64_t stride_, padding_;
   const std::int64_t width_;  // of a strip, in pixels
   std::int64_t offsets_[kImageKernel];
+  Input one_;
 };
 
 template <class Scalar, class Value>

@@ -80,4 +80,19 @@ struct Operands {
   std::int64_t panel_pitch;  // numbers from one panel to the next
 };
 
+// The sums of neighbouring pixels and a group of output channels: where they begin, and where they
+// are left.
+template <class Number>
+struct Sums {
+  const Number* from;
+  std::int64_t from_pitch;  // numbers from one pixel to the next; 0 where all begin alike
+  Number* to;               // [pixels][kGroup]
+
+  // Those from this pixel and this panel on.
+  Sums part(std::int64_t pixel, std::int64_t panel) const {
+    const std::int64_t channel = panel * kPanel;
+    return {from + pixel * from_pitch + channel, from_pitch, to + pixel * kGroup + channel};
+  }
+};
+
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cpu/multiplier.h"
 #include "cpu/simd.h"
@@ -32,13 +33,13 @@ inline constexpr int kPixelsAtOnce =
         ? (kRegisters - kVectorsAtOnce<Number> - 1) / kVectorsAtOnce<Number>
         : 1;
 
-// sums[pixel * kGroup + channel] += the products of the reduction, for kPixels pixels and
-// kPanelsAtOnce panels. The order of a sum does not depend on how many pixels there are.
+// Sums and the products of the reduction, for kPixels pixels and kPanelsAtOnce panels. The order of
+// a sum does not depend on how many pixels there are.
 // On its own, not inlined: among other code g++ 12 runs out of AVX2's registers, and half of the
 // sums go through memory.
 template <int kPixels, class Scalar>
 [[gnu::noinline]] void multiply_add(const Operands<Scalar>& operands, const Reduction& reduction,
-                                    Accumulator<Scalar>* sums) {
+                                    const Sums<Accumulator<Scalar>>& sums) {
   using Number = Accumulator<Scalar>;
   using Method = Multiplier<Scalar>;
   constexpr int kVectors = kVectorsAtOnce<Number>;
@@ -47,7 +48,7 @@ template <int kPixels, class Scalar>
   for (int pixel = 0; pixel < kPixels; ++pixel) {
 #pragma GCC unroll 8
     for (int vector = 0; vector < kVectors; ++vector) {
-      totals[pixel][vector] = load(sums + pixel * kGroup + vector * kLanes<Number>);
+      totals[pixel][vector] = load(sums.from + pixel * sums.from_pitch + vector * kLanes<Number>);
     }
   }
   const Scalar* weight = operands.weight;
@@ -77,7 +78,7 @@ template <int kPixels, class Scalar>
   for (int pixel = 0; pixel < kPixels; ++pixel) {
 #pragma GCC unroll 8
     for (int vector = 0; vector < kVectors; ++vector) {
-      store(sums + pixel * kGroup + vector * kLanes<Number>, totals[pixel][vector]);
+      store(sums.to + pixel * kGroup + vector * kLanes<Number>, totals[pixel][vector]);
     }
   }
 }
@@ -85,7 +86,8 @@ template <int kPixels, class Scalar>
 // The same for `pixels` pixels, at most kPixels.
 template <int kPixels, class Scalar>
 inline void multiply_add_up_to(std::int64_t pixels, const Operands<Scalar>& operands,
-                               const Reduction& reduction, Accumulator<Scalar>* sums) {
+                               const Reduction& reduction,
+                               const Sums<Accumulator<Scalar>>& sums) {
   if (pixels == kPixels) {
     multiply_add<kPixels>(operands, reduction, sums);
   } else if constexpr (kPixels > 1) {
@@ -93,40 +95,39 @@ inline void multiply_add_up_to(std::int64_t pixels, const Operands<Scalar>& oper
   }
 }
 
+// The products of the reduction for a row of pixels and all output channels of a group, added to
+// what the sums begin with.
 template <class Scalar>
-inline void multiply_add_row_on_vectors(std::int64_t pixels, const Operands<Scalar>& operands,
-                                        const Reduction& reduction, Accumulator<Scalar>* sums) {
+class VectorMultiplication {
+ public:
   using Number = Accumulator<Scalar>;
-  constexpr int kPixels = kPixelsAtOnce<Number>, kPanels = kPanelsAtOnce<Number>;
-  for (int panel = 0; panel < kGroup / kPanel; panel += kPanels) {
-    Operands<Scalar> part = operands;
-    part.weight += panel * operands.panel_pitch;
-    for (std::int64_t pixel = 0; pixel < pixels; pixel += kPixels) {
-      part.input = operands.input + pixel * operands.pixel_pitch;
-      const std::int64_t left = pixels - pixel;
-      multiply_add_up_to<kPixels>(left < kPixels ? left : kPixels, part, reduction,
-                                  sums + pixel * kGroup + panel * kPanel);
+
+  // Pixels whose sums stay in the first-level cache: a whole number of what is multiplied at once.
+  static constexpr std::int64_t kColumns = 24;
+
+  void add(std::int64_t pixels, const Operands<Scalar>& operands, const Reduction& reduction,
+           const Sums<Number>& sums) {
+    constexpr int kPixels = kPixelsAtOnce<Number>, kPanels = kPanelsAtOnce<Number>;
+    for (int panel = 0; panel < kGroup / kPanel; panel += kPanels) {
+      Operands<Scalar> part = operands;
+      part.weight += panel * operands.panel_pitch;
+      for (std::int64_t pixel = 0; pixel < pixels; pixel += kPixels) {
+        part.input = operands.input + pixel * operands.pixel_pitch;
+        const std::int64_t left = pixels - pixel;
+        multiply_add_up_to<kPixels>(left < kPixels ? left : kPixels, part, reduction,
+                                    sums.part(pixel, panel));
+      }
     }
   }
-}
+};
 
-// The same for any number of pixels and all output channels of a group.
-template <class Scalar>
-inline void multiply_add_row(std::int64_t pixels, const Operands<Scalar>& operands,
-                             const Reduction& reduction, Accumulator<Scalar>* sums) {
 #if defined(EFFICIENTAD_TILES)
-  if constexpr (Multiplier<Scalar>::kOnTiles) {
-    multiply_add_row_on_tiles(pixels, operands, reduction, sums);
-    return;
-  } else
-#endif
-  {
-    multiply_add_row_on_vectors(pixels, operands, reduction, sums);
-  }
-}
-
-// Pixels whose sums stay in the first-level cache: a whole number of what is multiplied at once.
 template <class Scalar>
-inline constexpr std::int64_t kTileColumns = Multiplier<Scalar>::kOnTiles ? 32 : 24;
+using Multiplication = std::conditional_t<Multiplier<Scalar>::kOnTiles, TileMultiplication<Scalar>,
+                                          VectorMultiplication<Scalar>>;
+#else
+template <class Scalar>
+using Multiplication = VectorMultiplication<Scalar>;
+#endif
 
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

@@ -22,16 +22,18 @@ inline constexpr std::int64_t kPixelsOfTiles = 2 * kTileRows;
 
 template <bool two_rows, class Scalar>
 inline void multiply_add_tiles(const Operands<Scalar>& operands, const Reduction& reduction,
-                               float* sums) {
-  constexpr std::int64_t kSumPitch = kGroup * sizeof(float);
+                               const Sums<float>& sums) {
+  constexpr std::int64_t kPitch = kGroup * sizeof(float);
   constexpr std::int64_t kPanelRow = kPanel * 2 * sizeof(Scalar);
+  const std::int64_t from_pitch = sums.from_pitch * static_cast<std::int64_t>(sizeof(float));
   const std::int64_t pitch = operands.pixel_pitch * static_cast<std::int64_t>(sizeof(Scalar));
+  const Sums<float> sums_below = sums.part(kTileRows, 0);
   const std::int64_t below = kTileRows * operands.pixel_pitch;
-  load_tile<0>(sums, kSumPitch);
-  load_tile<1>(sums + kPanel, kSumPitch);
+  load_tile<0>(sums.from, from_pitch);
+  load_tile<1>(sums.from + kPanel, from_pitch);
   if constexpr (two_rows) {
-    load_tile<2>(sums + kTileRows * kGroup, kSumPitch);
-    load_tile<3>(sums + kTileRows * kGroup + kPanel, kSumPitch);
+    load_tile<2>(sums_below.from, from_pitch);
+    load_tile<3>(sums_below.from + kPanel, from_pitch);
   }
   constexpr std::int64_t kNumbers = kTileBytes / sizeof(Scalar);
   const std::int64_t numbers = reduction.length < kNumbers ? reduction.length : kNumbers;
@@ -52,54 +54,67 @@ inline void multiply_add_tiles(const Operands<Scalar>& operands, const Reduction
       weight += numbers * kPanel;
     }
   }
-  store_tile<0>(sums, kSumPitch);
-  store_tile<1>(sums + kPanel, kSumPitch);
+  store_tile<0>(sums.to, kPitch);
+  store_tile<1>(sums.to + kPanel, kPitch);
   if constexpr (two_rows) {
-    store_tile<2>(sums + kTileRows * kGroup, kSumPitch);
-    store_tile<3>(sums + kTileRows * kGroup + kPanel, kSumPitch);
+    store_tile<2>(sums_below.to, kPitch);
+    store_tile<3>(sums_below.to + kPanel, kPitch);
   }
 }
 
-// For rows of so many pixels above and below; runs of the reduction are 64 bytes or whole multiples
-// of them, or fewer.
+// VectorMultiplication of multiply.h on tiles, which it uses until it ends.
 template <class Scalar>
-inline TileShapes tile_shapes(std::int64_t above, std::int64_t below, std::int64_t run_length) {
-  const std::int64_t run_bytes = run_length * static_cast<std::int64_t>(sizeof(Scalar));
-  const std::int64_t input_bytes = run_bytes < kTileBytes ? run_bytes : kTileBytes;
-  TileShapes shapes;
-  for (int panel = 0; panel < 2; ++panel) {
-    shapes.set(panel, above, kTileBytes);
-    if (below > 0) shapes.set(2 + panel, below, kTileBytes);
-    shapes.set(kWeights + panel, input_bytes / 4, kTileBytes);
-  }
-  shapes.set(kInputs, above, input_bytes);
-  if (below > 0) shapes.set(kInputs + 1, below, input_bytes);
-  return shapes;
-}
+class TileMultiplication {
+ public:
+  static constexpr std::int64_t kColumns = kPixelsOfTiles;
 
-// multiply_add_row of multiply.h on tiles.
-template <class Scalar>
-inline void multiply_add_row_on_tiles(std::int64_t pixels, const Operands<Scalar>& operands,
-                                      const Reduction& reduction, float* sums) {
-  for (std::int64_t pixel = 0; pixel < pixels; pixel += kPixelsOfTiles) {
-    const std::int64_t left = pixels - pixel;
-    const std::int64_t above = left < kTileRows ? left : kTileRows;
-    const std::int64_t below = left < kPixelsOfTiles ? left - above : kTileRows;
-    const TileShapes shapes = tile_shapes<Scalar>(above, below, reduction.length);
-    configure_tiles(shapes);
-    for (int panel = 0; panel < kGroup / kPanel; panel += 2) {
-      Operands<Scalar> part = operands;
-      part.input += pixel * operands.pixel_pitch;
-      part.weight += panel * operands.panel_pitch;
-      float* part_sums = sums + pixel * kGroup + panel * kPanel;
-      if (below > 0) {
-        multiply_add_tiles<true>(part, reduction, part_sums);
-      } else {
-        multiply_add_tiles<false>(part, reduction, part_sums);
+  TileMultiplication() = default;
+  TileMultiplication(const TileMultiplication&) = delete;
+  TileMultiplication& operator=(const TileMultiplication&) = delete;
+  ~TileMultiplication() {
+    if (pixels_ > 0) release_tiles();
+  }
+
+  void add(std::int64_t pixels, const Operands<Scalar>& operands, const Reduction& reduction,
+           const Sums<float>& sums) {
+    for (std::int64_t pixel = 0; pixel < pixels; pixel += kPixelsOfTiles) {
+      const std::int64_t left = pixels - pixel;
+      take_shapes(left < kPixelsOfTiles ? left : kPixelsOfTiles, reduction.length);
+      for (int panel = 0; panel < kGroup / kPanel; panel += 2) {
+        Operands<Scalar> part = operands;
+        part.input += pixel * operands.pixel_pitch;
+        part.weight += panel * operands.panel_pitch;
+        if (pixels_ > kTileRows) {
+          multiply_add_tiles<true>(part, reduction, sums.part(pixel, panel));
+        } else {
+          multiply_add_tiles<false>(part, reduction, sums.part(pixel, panel));
+        }
       }
     }
   }
-  release_tiles();
-}
+
+ private:
+  // For so many pixels; runs of the reduction are 64 bytes or whole multiples of them, or fewer.
+  void take_shapes(std::int64_t pixels, std::int64_t run_length) {
+    if (pixels == pixels_ && run_length == run_length_) return;
+    pixels_ = pixels;
+    run_length_ = run_length;
+    const std::int64_t above = pixels < kTileRows ? pixels : kTileRows;
+    const std::int64_t below = pixels - above;
+    const std::int64_t run_bytes = run_length * static_cast<std::int64_t>(sizeof(Scalar));
+    const std::int64_t input_bytes = run_bytes < kTileBytes ? run_bytes : kTileBytes;
+    TileShapes shapes;
+    for (int panel = 0; panel < 2; ++panel) {
+      shapes.set(panel, above, kTileBytes);
+      if (below > 0) shapes.set(2 + panel, below, kTileBytes);
+      shapes.set(kWeights + panel, input_bytes / 4, kTileBytes);
+    }
+    shapes.set(kInputs, above, input_bytes);
+    if (below > 0) shapes.set(kInputs + 1, below, input_bytes);
+    configure_tiles(shapes);
+  }
+
+  std::int64_t pixels_ = 0, run_length_ = 0;  // that the tiles' shapes are for
+};
 
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

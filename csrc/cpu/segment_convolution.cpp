@@ -21,8 +21,8 @@ class SegmentSource {
       : segment_(segment),
         width_((problem.width - 1) * segment.stride + segment.kernel),
         channels_(segment.channels * (problem.second_group < problem.output_channels ? 2 : 1)),
-        in_place_(std::is_same_v<Scalar, Input> && !segment.resampled && segment.padding == 0 &&
-                  width_ <= segment.width &&
+        in_place_(std::is_same_v<Scalar, Input> && segment.pixel_channels == kBlockChannels &&
+                  !segment.resampled && segment.padding == 0 && width_ <= segment.width &&
                   (problem.height - 1) * segment.stride + segment.kernel <= segment.height),
         rows_(segment.rows, segment.input_height, segment.resampled ? segment.height : 1),
         columns_(segment.columns, segment.input_width, segment.resampled ? segment.width : 1),
@@ -30,10 +30,10 @@ class SegmentSource {
     if (!has_memory()) return;
     // In the order of the weights: blocks of channels, columns, rows.
     std::int64_t* offset = offsets_.data();
-    for (std::int64_t block = 0; block < segment.channels; block += kBlockChannels) {
+    for (std::int64_t block = 0; block < segment.channels / kBlockChannels; ++block) {
       for (int s = 0; s < segment.kernel; ++s) {
         for (int r = 0; r < segment.kernel; ++r) {
-          *offset++ = r * line() + s * pixel() + block;
+          *offset++ = r * line() + block * block_pitch() + s * kBlockChannels;
         }
       }
     }
@@ -46,13 +46,14 @@ class SegmentSource {
   Reduction reduction() const {
     return {offsets_.data(), taps() * segment_.channels / kBlockChannels, kBlockChannels};
   }
-  std::int64_t pixel_pitch() const { return segment_.stride * pixel(); }
+  std::int64_t pixel_pitch() const { return segment_.stride * kBlockChannels; }
   std::int64_t row_pitch() const { return segment_.stride * line(); }
-  std::int64_t group_pitch() const { return segment_.channels; }
+  std::int64_t group_pitch() const { return segment_.channels / kBlockChannels * block_pitch(); }
 
-  std::int64_t strip_length(std::int64_t rows) const {
-    return in_place_ ? 0 : ((rows - 1) * segment_.stride + segment_.kernel) * line();
+  std::int64_t input_length(std::int64_t rows) const {
+    return ((rows - 1) * segment_.stride + segment_.kernel) * line();
   }
+  bool needs_strip() const { return !in_place_; }
 
   const Input* prepare(std::int64_t image, std::int64_t row, std::int64_t rows,
                        Input* strip) const {
@@ -64,20 +65,25 @@ class SegmentSource {
     for (std::int64_t index = 0; index < count; ++index) {
       for (std::int64_t column = 0; column < width_; ++column) {
         read(image, top + index, column - segment_.padding,
-             strip + index * line() + column * pixel());
+             strip + index * line() + column * kBlockChannels);
       }
     }
     return strip;
   }
 
  private:
+  // A row of the strip is [blocks][width_][kBlockChannels]. So the pixels that the taps see lie
+  // side by side; at the distance of all channels, most of the first-level cache would stay empty.
   static constexpr std::int64_t kBlockChannels =
       kBlockBytes / static_cast<std::int64_t>(sizeof(Scalar));
 
   std::int64_t taps() const { return segment_.kernel * segment_.kernel; }
-  // Numbers from one pixel, and one row, to the next: of the input, or of a strip.
-  std::int64_t pixel() const { return in_place_ ? segment_.pixel_channels : channels_; }
-  std::int64_t line() const { return (in_place_ ? segment_.input_width : width_) * pixel(); }
+  // Numbers from one block, and one row, to the next: of a strip, or of the input, whose pixels
+  // have one block then.
+  std::int64_t block_pitch() const { return width_ * kBlockChannels; }
+  std::int64_t line() const {
+    return in_place_ ? segment_.input_width * kBlockChannels : width_ * channels_;
+  }
 
   // The channels that are read, of a pixel as it is stored.
   const Scalar* stored(std::int64_t image, std::int64_t row, std::int64_t column) const {
@@ -87,17 +93,15 @@ class SegmentSource {
            segment_.first_channel;
   }
 
-  // A pixel as the taps see it.
+  // Writes a pixel as the taps see it, block by block.
   void read(std::int64_t image, std::int64_t row, std::int64_t column, Input* to) const {
     if (row < 0 || row >= segment_.height || column < 0 || column >= segment_.width) {
-      std::memset(to, 0, static_cast<std::size_t>(channels_) * sizeof(Input));
+      write(to, [](std::int64_t) { return Vector<Number>{}; });
       return;
     }
     if (!segment_.resampled) {
       const Scalar* from = stored(image, row, column);
-      for (std::int64_t index = 0; index < channels_; index += kLanes<Number>) {
-        store(to + index, load(from + index));
-      }
+      write(to, [&](std::int64_t channel) { return load(from + channel); });
       return;
     }
     const std::int64_t top = rows_.lower()[row], bottom = rows_.upper()[row];
@@ -107,14 +111,25 @@ class SegmentSource {
     const Scalar* top_right = stored(image, top, right);
     const Scalar* bottom_left = stored(image, bottom, left);
     const Scalar* bottom_right = stored(image, bottom, right);
-    for (std::int64_t index = 0; index < channels_; index += kLanes<Number>) {
+    write(to, [&](std::int64_t channel) {
       const auto blend = [&](const Scalar* from, const Scalar* towards) {
-        const Vector<Number> value = load(from + index);
-        return value + across * (load(towards + index) - value);
+        const Vector<Number> value = load(from + channel);
+        return value + across * (load(towards + channel) - value);
       };
       const Vector<Number> above = blend(top_left, top_right);
       const Vector<Number> below = blend(bottom_left, bottom_right);
-      store(to + index, above + down * (below - above));
+      return above + down * (below - above);
+    });
+  }
+
+  // Writes value(channel) for all channels, a vector at a time.
+  template <class Value>
+  void write(Input* to, const Value& value) const {
+    for (std::int64_t block = 0; block < channels_; block += kBlockChannels) {
+      for (std::int64_t channel = 0; channel < kBlockChannels; channel += kLanes<Number>) {
+        store(to + channel, value(block + channel));
+      }
+      to += block_pitch();
     }
   }
 
