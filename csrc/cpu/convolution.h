@@ -14,7 +14,6 @@
 //     where the first pixel of the first of these output rows begins
 #pragma once
 
-#include <algorithm>
 #include <type_traits>
 
 #include "cpu/cache.h"
@@ -34,7 +33,7 @@ struct ConvolutionGrid {
 };
 
 // Sums of consecutive pixels of one output row, or of two where they are pooled, and of a group of
-// output channels: [rows][columns][kGroup].
+// output channels: [rows][columns][kGroup<Scalar>].
 struct ConvolutionTile {
   std::int64_t image, row, column;  // of the first pixel
   std::int64_t columns;             // even where they are pooled
@@ -77,7 +76,7 @@ class ConvolutionBlocks {
         bias_(bias),
         finish_(finish),
         rows_(grid.pooled ? 2 : 1),
-        sums_(rows_ * kColumns * kGroup) {}
+        sums_(2 * tile_length()) {}
 
   // Makes room for blocks of so many rows.
   bool reserve(std::int64_t rows) {
@@ -97,25 +96,39 @@ class ConvolutionBlocks {
       inputs[i] = sources_[i]->prepare(image, row, rows, strips_[i].data());
     }
     const std::int64_t width = grid_.width / rows_ * rows_;
-    for (std::int64_t output = 0; output < grid_.output_channels; output += kGroup) {
+    Number* sums = sums_.data();
+    Number* earlier_sums = sums + tile_length();
+    ConvolutionTile earlier{};
+    for (std::int64_t output = 0; output < grid_.output_channels; output += kGroup<Scalar>) {
       for (std::int64_t below = 0; below < rows; below += rows_) {
         for (std::int64_t column = 0; column < width; column += kColumns) {
           const std::int64_t left = width - column;
           const ConvolutionTile tile{image, row + below, column, left < kColumns ? left : kColumns,
                                      output};
-          sum(tile, below, inputs);
-          finish_(tile, sums_.data());
+          sum(tile, below, inputs, sums);
+          // The sums of the tile before, which by now are in the cache: those just stored are on
+          // their way there, and to wait for them would leave the multiplying units without work.
+          if (earlier.columns > 0) finish_(earlier, earlier_sums);
+          earlier = tile;
+          Number* const next = earlier_sums;
+          earlier_sums = sums;
+          sums = next;
         }
       }
     }
+    if (earlier.columns > 0) finish_(earlier, earlier_sums);
+    fence_streams();
   }
 
  private:
-  void sum(const ConvolutionTile& tile, std::int64_t below, const Input* const* inputs) {
+  std::int64_t tile_length() const { return rows_ * kColumns * kGroup<Scalar>; }
+
+  void sum(const ConvolutionTile& tile, std::int64_t below, const Input* const* inputs,
+           Number* tile_sums) {
     const std::int64_t panel_pitch = grid_.length * kPanel;
     for (std::int64_t row = 0; row < rows_; ++row) {
-      Number* const to = sums_.data() + row * tile.columns * kGroup;
-      Sums<Number> sums{bias_ + tile.first_output, 0, to};
+      Number* const to = tile_sums + row * tile.columns * kGroup<Scalar>;
+      Sums<Scalar> sums{bias_ + tile.first_output, 0, to};
       const Scalar* weight = weight_ + tile.first_output / kPanel * panel_pitch;
       for (int i = 0; i < source_count_; ++i) {
         const Source& source = *sources_[i];
@@ -127,7 +140,7 @@ class ConvolutionBlocks {
         multiplication_.add(tile.columns, {input, source.pixel_pitch(), weight, panel_pitch},
                             reduction, sums);
         weight += reduction.count * reduction.length * kPanel;
-        sums = {to, kGroup, to};
+        sums = {to, kGroup<Scalar>, to};
       }
     }
   }
@@ -144,8 +157,7 @@ class ConvolutionBlocks {
   Scratch<Input> strips_[kMaximumSources];
 };
 
-// Calls finish(tile, sums) with sums + bias for all tiles. Weights are in kWeightLayout<Scalar>.
-// Rows are shared between threads.
+// Calls finish(tile, sums), the bias being in the sums, for all tiles. Weights are in kWeightLayout<Scalar>. Rows are shared between threads.
 template <class Scalar, class Source, class Finish>
 inline Status convolve(const ConvolutionGrid& grid, const Source* const* sources, int source_count,
                        const void* weight, const void* bias, const Execution& execution,
@@ -157,13 +169,15 @@ inline Status convolve(const ConvolutionGrid& grid, const Source* const* sources
     ConvolutionBlocks<Scalar, Source, Finish> blocks(grid, sources, source_count,
                                                      static_cast<const Scalar*>(weight),
                                                      static_cast<const Number*>(bias), finish);
-    const std::int64_t longest = std::min(end - begin, tiles_along);
+    const std::int64_t longest = end - begin < tiles_along ? end - begin : tiles_along;
     const std::int64_t tiles =
         (rows_of_block(sources, source_count, longest * tile_rows) + tile_rows - 1) / tile_rows;
     if (!blocks.reserve(tiles * tile_rows)) return kOutOfMemory;
     while (begin < end) {
       const std::int64_t first = begin % tiles_along;
-      const std::int64_t count = std::min({tiles, tiles_along - first, end - begin});
+      std::int64_t count = tiles;
+      if (count > tiles_along - first) count = tiles_along - first;
+      if (count > end - begin) count = end - begin;
       blocks.run(begin / tiles_along, first * tile_rows, count * tile_rows);
       begin += count;
     }
@@ -174,43 +188,89 @@ inline Status convolve(const ConvolutionGrid& grid, const Source* const* sources
   return parallel_ranges_with_status(team_for(execution, products), grid.batch * tiles_along, work);
 }
 
-// The epilogues that store feature maps, [batch][height][width][output_channels].
-
+// What is done with sums, of feature maps [batch][height][width][output_channels]: they are stored,
+// with ReLU or without, or pooled behind it.
 template <class Scalar>
-inline void store_tile(const ConvolutionGrid& grid, const ConvolutionTile& tile,
-                       const Accumulator<Scalar>* sums, bool rectified, Scalar* output) {
+class FeatureWriter {
+ public:
   using Number = Accumulator<Scalar>;
-  const std::int64_t pixel = (tile.image * grid.height + tile.row) * grid.width + tile.column;
-  Scalar* destination = output + pixel * grid.output_channels + tile.first_output;
-  for (std::int64_t column = 0; column < tile.columns; ++column) {
-    for (int channel = 0; channel < kGroup; channel += kLanes<Number>) {
-      const Vector<Number> value = load(sums + channel);
-      store(destination + channel, rectified ? relu(value) : value);
-    }
-    sums += kGroup;
-    destination += grid.output_channels;
-  }
-}
 
-template <class Scalar>
-inline void pool_tile(const ConvolutionGrid& grid, const ConvolutionTile& tile,
-                      const Accumulator<Scalar>* sums, Scalar* output) {
-  using Number = Accumulator<Scalar>;
-  const std::int64_t row_length = tile.columns * kGroup;
-  const std::int64_t row = tile.image * (grid.height / 2) + tile.row / 2;
-  const std::int64_t pixel = row * (grid.width / 2) + tile.column / 2;
-  Scalar* destination = output + pixel * grid.output_channels + tile.first_output;
-  for (std::int64_t column = 0; column < tile.columns; column += 2) {
-    for (int channel = 0; channel < kGroup; channel += kLanes<Number>) {
-      const Number* at = sums + channel;
-      const Vector<Number> sum =
-          (relu(load(at)) + relu(load(at + kGroup))) +
-          (relu(load(at + row_length)) + relu(load(at + row_length + kGroup)));
-      store(destination + channel, sum * Number{0.25});
+  FeatureWriter(const ConvolutionGrid& grid, bool rectified, void* output)
+      : grid_(grid),
+        rectified_(rectified),
+        output_(static_cast<Scalar*>(output)),
+        streamed_(grid.output_channels > kFewChannels &&
+                  reinterpret_cast<std::uintptr_t>(output) % kVectorBytes == 0) {}
+
+  void operator()(const ConvolutionTile& tile, const Number* sums) const {
+    if (grid_.pooled) {
+      pool(tile, sums);
+    } else if (rectified_) {
+      store_all(tile, sums, [](Vector<Number> sum) { return relu(sum); });
+    } else {
+      store_all(tile, sums, [](Vector<Number> sum) { return sum; });
     }
-    sums += 2 * kGroup;
-    destination += grid.output_channels;
   }
-}
+
+ private:
+  // A pixel's share of a group is one cache line. Where many channels lie between it and that of the
+  // next pixel, the caches are slow to fetch these lines before they are written.
+  static constexpr bool kOneLine = kVectorBytes == 64 && kGroup<Scalar> * sizeof(Scalar) == 64;
+  static constexpr std::int64_t kFewChannels = 64;
+
+  Scalar* first_of(const ConvolutionTile& tile) const {
+    const std::int64_t window = grid_.pooled ? 2 : 1;
+    const std::int64_t row = tile.image * (grid_.height / window) + tile.row / window;
+    const std::int64_t pixel = row * (grid_.width / window) + tile.column / window;
+    return output_ + pixel * grid_.output_channels + tile.first_output;
+  }
+
+  // Writes value(channel) for a pixel's channels of a group, a vector at a time.
+  template <class Value>
+  void write(Scalar* destination, const Value& value) const {
+#if defined(__AVX512F__)
+    if constexpr (kOneLine) {
+      if (streamed_) {
+        stream_line(destination, value(0), value(kLanes<Number>));
+        return;
+      }
+    }
+#endif
+    for (int channel = 0; channel < kGroup<Scalar>; channel += kLanes<Number>) {
+      store(destination + channel, value(channel));
+    }
+  }
+
+  template <class Function>
+  void store_all(const ConvolutionTile& tile, const Number* sums, const Function& function) const {
+    Scalar* destination = first_of(tile);
+    for (std::int64_t column = 0; column < tile.columns; ++column) {
+      write(destination, [&](int channel) { return function(load(sums + channel)); });
+      sums += kGroup<Scalar>;
+      destination += grid_.output_channels;
+    }
+  }
+
+  void pool(const ConvolutionTile& tile, const Number* sums) const {
+    const std::int64_t row_length = tile.columns * kGroup<Scalar>;
+    Scalar* destination = first_of(tile);
+    for (std::int64_t column = 0; column < tile.columns; column += 2) {
+      write(destination, [&](int channel) {
+        const Number* at = sums + channel;
+        const Vector<Number> sum =
+            (relu(load(at)) + relu(load(at + kGroup<Scalar>))) +
+            (relu(load(at + row_length)) + relu(load(at + row_length + kGroup<Scalar>)));
+        return sum * Number{0.25};
+      });
+      sums += 2 * kGroup<Scalar>;
+      destination += grid_.output_channels;
+    }
+  }
+
+  const ConvolutionGrid& grid_;
+  const bool rectified_;
+  Scalar* const output_;
+  [[maybe_unused]] const bool streamed_;
+};
 
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

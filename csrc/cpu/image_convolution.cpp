@@ -1,6 +1,5 @@
 #include "efficientad/image_convolution.h"
 
-#include <algorithm>
 #include <type_traits>
 
 #include "cpu/convolution.h"
@@ -99,19 +98,23 @@ class ImageSource {
  private:
   std::int64_t line() const { return width_ * kImageChannels; }
 
+  static void clear(Input* to, std::int64_t count) {
+    std::memset(to, 0, static_cast<std::size_t>(count) * sizeof(Input));
+  }
+
   // Writes a row of the strip: zeros outside the image.
   void read(std::int64_t image, std::int64_t row, Input* to) const {
     if (row < 0 || row >= problem_.height) {
-      std::fill_n(to, line(), Input{});
+      clear(to, line());
       return;
     }
     const std::int64_t margin = padding_ * kImageChannels;
     Input* const inside = to + margin;
     Input* const end = inside + problem_.width * kImageChannels;
-    std::fill_n(to, margin, Input{});
+    clear(to, margin);
     rows_.read(image, row, inside);
     for (Input* pixel = inside; pixel < end; pixel += kImageChannels) pixel[kColours] = one_;
-    std::fill_n(end, margin, Input{});
+    clear(end, margin);
   }
 
   const ImageConvolution& problem_;
@@ -124,7 +127,6 @@ class ImageSource {
 
 template <class Scalar, class Value>
 Status run(const ImageConvolution& problem, const Execution& execution) {
-  using Number = Accumulator<Scalar>;
   const auto length = [&](std::int64_t image_length) {
     return problem.pooled ? image_length - kImageKernel + 1 : problem.output_length(image_length);
   };
@@ -132,17 +134,10 @@ Status run(const ImageConvolution& problem, const Execution& execution) {
                              length(problem.width),   problem.output_channels,
                              problem.output_channels, kImageKernel * kImageKernel * kImageChannels,
                              problem.pooled};
-  const auto finish = [&](const ConvolutionTile& tile, const Number* sums) {
-    Scalar* output = static_cast<Scalar*>(problem.output);
-    if (problem.pooled) {
-      pool_tile(grid, tile, sums, output);
-    } else {
-      store_tile(grid, tile, sums, true, output);
-    }
-  };
+  const FeatureWriter<Scalar> writer(grid, true, problem.output);
   const ImageSource<Scalar, Value> source(problem);
   const ImageSource<Scalar, Value>* const sources[] = {&source};
-  return convolve<Scalar>(grid, sources, 1, problem.weight, problem.bias, execution, finish);
+  return convolve<Scalar>(grid, sources, 1, problem.weight, problem.bias, execution, writer);
 }
 
 }  // namespace

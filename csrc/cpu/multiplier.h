@@ -58,9 +58,11 @@ struct Multiplier<BFloat16> {
 };
 #endif
 
-// Output channels of a panel of weights, and of the groups in which sums are kept.
+// Output channels of a panel of weights, and of the groups in which sums are kept. Tiles have sums
+// for two panels: one pass over the input for each two leaves room for it in the second-level cache.
 inline constexpr int kPanel = 16;
-inline constexpr int kGroup = 64;
+template <class Scalar>
+inline constexpr int kGroup = Multiplier<Scalar>::kOnTiles ? 32 : 64;
 
 template <class Scalar>
 inline constexpr WeightLayout kWeightLayout = {kPanel, Multiplier<Scalar>::kInterleave};
@@ -82,16 +84,17 @@ struct Operands {
 
 // The sums of neighbouring pixels and a group of output channels: where they begin, and where they
 // are left.
-template <class Number>
+template <class Scalar>
 struct Sums {
-  const Number* from;
+  const Accumulator<Scalar>* from;
   std::int64_t from_pitch;  // numbers from one pixel to the next; 0 where all begin alike
-  Number* to;               // [pixels][kGroup]
+  Accumulator<Scalar>* to;  // [pixels][kGroup<Scalar>]
 
   // Those from this pixel and this panel on.
   Sums part(std::int64_t pixel, std::int64_t panel) const {
     const std::int64_t channel = panel * kPanel;
-    return {from + pixel * from_pitch + channel, from_pitch, to + pixel * kGroup + channel};
+    return {from + pixel * from_pitch + channel, from_pitch,
+            to + pixel * kGroup<Scalar> + channel};
   }
 };
 

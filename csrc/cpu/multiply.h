@@ -39,7 +39,7 @@ inline constexpr int kPixelsAtOnce =
 // sums go through memory.
 template <int kPixels, class Scalar>
 [[gnu::noinline]] void multiply_add(const Operands<Scalar>& operands, const Reduction& reduction,
-                                    const Sums<Accumulator<Scalar>>& sums) {
+                                    const Sums<Scalar>& sums) {
   using Number = Accumulator<Scalar>;
   using Method = Multiplier<Scalar>;
   constexpr int kVectors = kVectorsAtOnce<Number>;
@@ -78,7 +78,7 @@ template <int kPixels, class Scalar>
   for (int pixel = 0; pixel < kPixels; ++pixel) {
 #pragma GCC unroll 8
     for (int vector = 0; vector < kVectors; ++vector) {
-      store(sums.to + pixel * kGroup + vector * kLanes<Number>, totals[pixel][vector]);
+      store(sums.to + pixel * kGroup<Scalar> + vector * kLanes<Number>, totals[pixel][vector]);
     }
   }
 }
@@ -87,7 +87,7 @@ template <int kPixels, class Scalar>
 template <int kPixels, class Scalar>
 inline void multiply_add_up_to(std::int64_t pixels, const Operands<Scalar>& operands,
                                const Reduction& reduction,
-                               const Sums<Accumulator<Scalar>>& sums) {
+                               const Sums<Scalar>& sums) {
   if (pixels == kPixels) {
     multiply_add<kPixels>(operands, reduction, sums);
   } else if constexpr (kPixels > 1) {
@@ -106,9 +106,9 @@ class VectorMultiplication {
   static constexpr std::int64_t kColumns = 24;
 
   void add(std::int64_t pixels, const Operands<Scalar>& operands, const Reduction& reduction,
-           const Sums<Number>& sums) {
+           const Sums<Scalar>& sums) {
     constexpr int kPixels = kPixelsAtOnce<Number>, kPanels = kPanelsAtOnce<Number>;
-    for (int panel = 0; panel < kGroup / kPanel; panel += kPanels) {
+    for (int panel = 0; panel < kGroup<Scalar> / kPanel; panel += kPanels) {
       Operands<Scalar> part = operands;
       part.weight += panel * operands.panel_pitch;
       for (std::int64_t pixel = 0; pixel < pixels; pixel += kPixels) {

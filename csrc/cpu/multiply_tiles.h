@@ -22,12 +22,12 @@ inline constexpr std::int64_t kPixelsOfTiles = 2 * kTileRows;
 
 template <bool two_rows, class Scalar>
 inline void multiply_add_tiles(const Operands<Scalar>& operands, const Reduction& reduction,
-                               const Sums<float>& sums) {
-  constexpr std::int64_t kPitch = kGroup * sizeof(float);
+                               const Sums<Scalar>& sums) {
+  constexpr std::int64_t kPitch = kGroup<Scalar> * sizeof(float);
   constexpr std::int64_t kPanelRow = kPanel * 2 * sizeof(Scalar);
   const std::int64_t from_pitch = sums.from_pitch * static_cast<std::int64_t>(sizeof(float));
   const std::int64_t pitch = operands.pixel_pitch * static_cast<std::int64_t>(sizeof(Scalar));
-  const Sums<float> sums_below = sums.part(kTileRows, 0);
+  const Sums<Scalar> sums_below = sums.part(kTileRows, 0);
   const std::int64_t below = kTileRows * operands.pixel_pitch;
   load_tile<0>(sums.from, from_pitch);
   load_tile<1>(sums.from + kPanel, from_pitch);
@@ -75,20 +75,19 @@ class TileMultiplication {
     if (pixels_ > 0) release_tiles();
   }
 
+  static_assert(kGroup<Scalar> == 2 * kPanel);
+
   void add(std::int64_t pixels, const Operands<Scalar>& operands, const Reduction& reduction,
-           const Sums<float>& sums) {
+           const Sums<Scalar>& sums) {
     for (std::int64_t pixel = 0; pixel < pixels; pixel += kPixelsOfTiles) {
       const std::int64_t left = pixels - pixel;
       take_shapes(left < kPixelsOfTiles ? left : kPixelsOfTiles, reduction.length);
-      for (int panel = 0; panel < kGroup / kPanel; panel += 2) {
-        Operands<Scalar> part = operands;
-        part.input += pixel * operands.pixel_pitch;
-        part.weight += panel * operands.panel_pitch;
-        if (pixels_ > kTileRows) {
-          multiply_add_tiles<true>(part, reduction, sums.part(pixel, panel));
-        } else {
-          multiply_add_tiles<false>(part, reduction, sums.part(pixel, panel));
-        }
+      Operands<Scalar> part = operands;
+      part.input += pixel * operands.pixel_pitch;
+      if (pixels_ > kTileRows) {
+        multiply_add_tiles<true>(part, reduction, sums.part(pixel, 0));
+      } else {
+        multiply_add_tiles<false>(part, reduction, sums.part(pixel, 0));
       }
     }
   }

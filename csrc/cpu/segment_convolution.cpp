@@ -101,7 +101,14 @@ class SegmentSource {
     }
     if (!segment_.resampled) {
       const Scalar* from = stored(image, row, column);
-      write(to, [&](std::int64_t channel) { return load(from + channel); });
+      if constexpr (std::is_same_v<Scalar, Input>) {
+        for (std::int64_t block = 0; block < channels_; block += kBlockChannels) {
+          std::memcpy(to, from + block, kBlockBytes);
+          to += block_pitch();
+        }
+      } else {
+        write(to, [&](std::int64_t channel) { return load(from + channel); });
+      }
       return;
     }
     const std::int64_t top = rows_.lower()[row], bottom = rows_.upper()[row];
@@ -141,30 +148,43 @@ class SegmentSource {
   Scratch<std::int64_t> offsets_;
 };
 
-// One of the planes [output_channels / kPlaneChannels][batch][height][width], whose sum is the mean
-// of squares.
-template <class Number>
-void square_tile(const ConvolutionGrid& grid, const ConvolutionTile& tile, const Number* sums,
-                 Number* output) {
-  static_assert(kGroup == kPlaneChannels);
-  const Number scale = Number{1} / static_cast<Number>(grid.output_channels);
-  const std::int64_t plane = tile.first_output / kPlaneChannels;
-  const std::int64_t row = (plane * grid.batch + tile.image) * grid.height + tile.row;
-  Number* map = output + row * grid.width + tile.column;
-  for (std::int64_t column = 0; column < tile.columns; ++column) {
-    Vector<Number> squares = {};
-    for (std::int64_t index = 0; index < kGroup; index += kLanes<Number>) {
-      const Vector<Number> value = load(sums + index);
-      squares += value * value;
+// What is done with sums, of planes [output_channels / kPlaneChannels][batch][height][width]: their
+// squares are added up.
+template <class Scalar>
+class SquaredDifferences {
+ public:
+  using Number = Accumulator<Scalar>;
+  static_assert(kPlaneChannels % kGroup<Scalar> == 0);
+
+  SquaredDifferences(const ConvolutionGrid& grid, void* output)
+      : grid_(grid), output_(static_cast<Number*>(output)) {}
+
+  // Groups come in the order of their channels: the first one of a plane writes, the others add.
+  void operator()(const ConvolutionTile& tile, const Number* sums) const {
+    const Number scale = Number{1} / static_cast<Number>(grid_.output_channels);
+    const std::int64_t plane = tile.first_output / kPlaneChannels;
+    const bool first = tile.first_output % kPlaneChannels == 0;
+    const std::int64_t row = (plane * grid_.batch + tile.image) * grid_.height + tile.row;
+    Number* map = output_ + row * grid_.width + tile.column;
+    for (std::int64_t column = 0; column < tile.columns; ++column) {
+      Vector<Number> squares = {};
+      for (std::int64_t index = 0; index < kGroup<Scalar>; index += kLanes<Number>) {
+        const Vector<Number> value = load(sums + index);
+        squares += value * value;
+      }
+      const Number mean = scale * sum_of_lanes<Number>(squares);
+      map[column] = first ? mean : map[column] + mean;
+      sums += kGroup<Scalar>;
     }
-    map[column] = scale * sum_of_lanes<Number>(squares);
-    sums += kGroup;
   }
-}
+
+ private:
+  const ConvolutionGrid& grid_;
+  Number* const output_;
+};
 
 template <class Scalar>
 Status run(const SegmentConvolution& problem, const Execution& execution) {
-  using Number = Accumulator<Scalar>;
   const Epilogue epilogue = problem.epilogue;
   const ConvolutionGrid grid{problem.batch,
                              problem.height,
@@ -176,19 +196,15 @@ Status run(const SegmentConvolution& problem, const Execution& execution) {
   const SegmentSource<Scalar> first(problem, problem.segments[0]);
   const SegmentSource<Scalar> second(problem, problem.segments[problem.segment_count - 1]);
   if (!first.has_memory() || !second.has_memory()) return kOutOfMemory;
-  const auto finish = [&](const ConvolutionTile& tile, const Number* sums) {
-    if (epilogue == Epilogue::squared_difference) {
-      square_tile(grid, tile, sums, static_cast<Number*>(problem.output));
-    } else if (epilogue == Epilogue::relu_pool) {
-      pool_tile(grid, tile, sums, static_cast<Scalar*>(problem.output));
-    } else {
-      store_tile(grid, tile, sums, epilogue == Epilogue::relu,
-                 static_cast<Scalar*>(problem.output));
-    }
-  };
   const SegmentSource<Scalar>* const sources[] = {&first, &second};
-  return convolve<Scalar>(grid, sources, problem.segment_count, problem.weight, problem.bias,
-                          execution, finish);
+  const auto with = [&](const auto& finish) {
+    return convolve<Scalar>(grid, sources, problem.segment_count, problem.weight, problem.bias,
+                            execution, finish);
+  };
+  if (epilogue == Epilogue::squared_difference) {
+    return with(SquaredDifferences<Scalar>(grid, problem.output));
+  }
+  return with(FeatureWriter<Scalar>(grid, epilogue == Epilogue::relu, problem.output));
 }
 
 }  // namespace

@@ -118,6 +118,10 @@ inline void store(Half* destination, Vector<float> value) {
 }
 
 inline void store(BFloat16* destination, Vector<float> value) {
+#if defined(__AVX512BF16__)
+  const __m256bh packed = _mm512_cvtneps_pbh(value);  // takes subnormal numbers as zero
+  std::memcpy(destination, &packed, sizeof(packed));
+#else
   const Vector<std::uint32_t> bits = reinterpret_cast<Vector<std::uint32_t>>(value);
   const Vector<std::uint32_t> rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const Vector<std::uint32_t> quiet_nan = (bits >> 16) | 0x40u;
@@ -125,7 +129,27 @@ inline void store(BFloat16* destination, Vector<float> value) {
   const auto packed =
       __builtin_convertvector(result, typename VectorType<std::uint16_t, kVectorBytes / 2>::type);
   std::memcpy(destination, &packed, sizeof(packed));
+#endif
 }
+
+#if defined(__AVX512F__)
+// A cache line of numbers of two bytes, past the caches, which need not read it first. `destination`
+// is aligned to it; fence_streams() comes before other threads read it.
+template <class Scalar>
+inline void stream_line(Scalar* destination, Vector<float> first, Vector<float> second) {
+  __m256i halves[2];
+  store(reinterpret_cast<Scalar*>(&halves[0]), first);
+  store(reinterpret_cast<Scalar*>(&halves[1]), second);
+  // The zero-masked form: g++ 12 warns of the plain one's undefined vector.
+  const __m512i line =
+      _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(halves[0]), halves[1], 1);
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(destination), line);
+}
+
+inline void fence_streams() { _mm_sfence(); }
+#else
+inline void fence_streams() {}
+#endif
 
 // The first `count` lanes (0 <= count <= lanes); the others are zero, or are not stored.
 template <class Scalar>
@@ -193,15 +217,24 @@ inline Vector<Element> each_lane_twice(Vector<Element> value, int half) {
   return __builtin_shuffle(value, lanes);
 }
 
+// Adds the lanes `width` apart, then those half as far apart, and so on. A width known when compiled
+// makes each exchange of lanes one instruction.
+template <class Element, int width>
+inline Vector<Element> fold_lanes(Vector<Element> value) {
+  Mask<Element> lanes;
+#pragma GCC unroll 16
+  for (int lane = 0; lane < kLanes<Element>; ++lane) lanes[lane] = lane ^ width;
+  value += __builtin_shuffle(value, lanes);
+  if constexpr (width > 1) {
+    return fold_lanes<Element, width / 2>(value);
+  } else {
+    return value;
+  }
+}
+
 template <class Element>
 inline Element sum_of_lanes(Vector<Element> value) {
-  // Halves are folded onto each other.
-  for (int width = kLanes<Element> / 2; width > 0; width /= 2) {
-    Mask<Element> lanes;
-    for (int lane = 0; lane < kLanes<Element>; ++lane) lanes[lane] = lane ^ width;
-    value += __builtin_shuffle(value, lanes);
-  }
-  return value[0];
+  return fold_lanes<Element, kLanes<Element> / 2>(value)[0];
 }
 
 inline bool any(Mask<float> mask) {
