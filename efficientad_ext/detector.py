@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from efficientad_ext import ops
-from efficientad_ext._build import build_config
 from efficientad_ext._execution import has_tensor_cores
 from efficientad_ext.architecture import FEATURE_CHANNELS, BlindBorder, blind_border
 from efficientad_ext.engine import Engine
@@ -76,10 +75,9 @@ class Detector:
             little room below float16's largest number, and "float32" elsewhere. On CUDA,
             "float16", "bfloat16" and "tf32" (float32 multiplied with 10 bits behind the point) run
             on the engine, see `engine.Engine`, and "float32" runs on torch's convolutions, exact
-            and slower. The CPU has "float32" on torch's convolutions; "bfloat16" on the engine,
-            but on torch's convolutions where the processor has AMX; and "float16" on the engine.
-            Where the processor does not multiply such a type as such, the engine widens it to
-            float32, which gains little time or none.
+            and slower. The CPU has "float32" on torch's convolutions, "bfloat16" and "float16" on
+            the engine. Where the processor does not multiply such a type as such, the engine widens
+            it to float32, which gains little time or none.
         batch_size: how many images to hold in the network's input format at once; on CUDA they
             go through the networks together, on the CPU one after the other.
         alignment: "pixel_exact" puts feature (i, j) at pixel (16 + 4 i, 16 + 4 j) of the
@@ -335,14 +333,9 @@ def _networks(
             '"float16" or "bfloat16"'
         )
     # On a CPU a batch gains nothing, and its size would change the last bits of torch's maps.
-    if precision == "float16" or (
-        # Truer than torch's convolutions: differences are formed before any rounding. With AVX2
-        # alone torch takes seven times as long.
-        precision == "bfloat16" and "amx" not in build_config()["cpu_instruction_set"]
-    ):
+    if precision in ("float16", "bfloat16"):
         return Engine(model, device, precision=precision, batch_size=1, features=True)
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    return Networks(model, device, dtype, images_per_pass=1)
+    return Networks(model, device, torch.float32, images_per_pass=1)
 
 
 def _auto_precision(

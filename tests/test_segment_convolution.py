@@ -183,6 +183,20 @@ def test_matches_reference(convolutions, case, assert_matches):
         assert_matches(actual, expected, convolutions.stored, factor)
 
 
+def test_more_rows_than_a_block(convolutions, assert_matches, request):
+    """A thread on the CPU makes ready so many rows of the input as half a cache of it holds."""
+    if request.node.callspec.params["backend"] not in _C.cpu_instruction_sets:
+        pytest.skip("the CPU's kernels alone have such blocks")
+    # A row is a quarter of a megabyte and more: blocks have the fewest rows that there can be.
+    case = Case((Shape((12, 131), 2, 1024, 0, 1024),), (11, 130))
+    segments = random_segments(case, convolutions.operand)
+    bias = random_bias(convolutions, case)
+    actual = run(convolutions, case, segments, bias)
+    # Four times as many products as in the other cases.
+    factor = 4 if convolutions.stored == torch.float32 else 1
+    assert_matches(actual, expected_of(case, segments, bias), convolutions.stored, factor)
+
+
 @pytest.mark.parametrize("epilogue", ["store", "squared_difference"])
 def test_numbers_with_more_digits_than_tf32(convolutions, epilogue, assert_matches):
     case = Case((Shape((8, 9), 3),), (6, 7), 128, epilogue=epilogue)

@@ -157,7 +157,8 @@ class ConvolutionBlocks {
   Scratch<Input> strips_[kMaximumSources];
 };
 
-// Calls finish(tile, sums), the bias being in the sums, for all tiles. Weights are in kWeightLayout<Scalar>. Rows are shared between threads.
+// Calls finish(tile, sums), the bias being in the sums, for all tiles. Weights are in
+// kWeightLayout<Scalar>. Rows are shared between threads.
 template <class Scalar, class Source, class Finish>
 inline Status convolve(const ConvolutionGrid& grid, const Source* const* sources, int source_count,
                        const void* weight, const void* bias, const Execution& execution,
@@ -213,8 +214,8 @@ class FeatureWriter {
   }
 
  private:
-  // A pixel's share of a group is one cache line. Where many channels lie between it and that of the
-  // next pixel, the caches are slow to fetch these lines before they are written.
+  // A pixel's share of a group is one cache line. Where many channels lie between it and that of
+  // the next pixel, the caches are slow to fetch these lines before they are written.
   static constexpr bool kOneLine = kVectorBytes == 64 && kGroup<Scalar> * sizeof(Scalar) == 64;
   static constexpr std::int64_t kFewChannels = 64;
 

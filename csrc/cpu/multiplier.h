@@ -59,7 +59,8 @@ struct Multiplier<BFloat16> {
 #endif
 
 // Output channels of a panel of weights, and of the groups in which sums are kept. Tiles have sums
-// for two panels: one pass over the input for each two leaves room for it in the second-level cache.
+// for two panels: one pass over the input for each two leaves room for it in the second-level
+// cache.
 inline constexpr int kPanel = 16;
 template <class Scalar>
 inline constexpr int kGroup = Multiplier<Scalar>::kOnTiles ? 32 : 64;
@@ -93,8 +94,7 @@ struct Sums {
   // Those from this pixel and this panel on.
   Sums part(std::int64_t pixel, std::int64_t panel) const {
     const std::int64_t channel = panel * kPanel;
-    return {from + pixel * from_pitch + channel, from_pitch,
-            to + pixel * kGroup<Scalar> + channel};
+    return {from + pixel * from_pitch + channel, from_pitch, to + pixel * kGroup<Scalar> + channel};
   }
 };
 

@@ -86,8 +86,7 @@ template <int kPixels, class Scalar>
 // The same for `pixels` pixels, at most kPixels.
 template <int kPixels, class Scalar>
 inline void multiply_add_up_to(std::int64_t pixels, const Operands<Scalar>& operands,
-                               const Reduction& reduction,
-                               const Sums<Scalar>& sums) {
+                               const Reduction& reduction, const Sums<Scalar>& sums) {
   if (pixels == kPixels) {
     multiply_add<kPixels>(operands, reduction, sums);
   } else if constexpr (kPixels > 1) {

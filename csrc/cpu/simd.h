@@ -133,8 +133,8 @@ inline void store(BFloat16* destination, Vector<float> value) {
 }
 
 #if defined(__AVX512F__)
-// A cache line of numbers of two bytes, past the caches, which need not read it first. `destination`
-// is aligned to it; fence_streams() comes before other threads read it.
+// A cache line of numbers of two bytes, past the caches, which need not read it first.
+// `destination` is aligned to it; fence_streams() comes before other threads read it.
 template <class Scalar>
 inline void stream_line(Scalar* destination, Vector<float> first, Vector<float> second) {
   __m256i halves[2];
@@ -217,8 +217,8 @@ inline Vector<Element> each_lane_twice(Vector<Element> value, int half) {
   return __builtin_shuffle(value, lanes);
 }
 
-// Adds the lanes `width` apart, then those half as far apart, and so on. A width known when compiled
-// makes each exchange of lanes one instruction.
+// Adds the lanes `width` apart, then those half as far apart, and so on. A width known when
+// compiled makes each exchange of lanes one instruction.
 template <class Element, int width>
 inline Vector<Element> fold_lanes(Vector<Element> value) {
   Mask<Element> lanes;
