@@ -76,7 +76,7 @@ class ConvolutionBlocks {
         bias_(bias),
         finish_(finish),
         rows_(grid.pooled ? 2 : 1),
-        sums_(2 * tile_length()) {}
+        sums_(rows_ * kColumns * kGroup<Scalar>) {}
 
   // Makes room for blocks of so many rows.
   bool reserve(std::int64_t rows) {
@@ -96,38 +96,25 @@ class ConvolutionBlocks {
       inputs[i] = sources_[i]->prepare(image, row, rows, strips_[i].data());
     }
     const std::int64_t width = grid_.width / rows_ * rows_;
-    Number* sums = sums_.data();
-    Number* earlier_sums = sums + tile_length();
-    ConvolutionTile earlier{};
     for (std::int64_t output = 0; output < grid_.output_channels; output += kGroup<Scalar>) {
       for (std::int64_t below = 0; below < rows; below += rows_) {
         for (std::int64_t column = 0; column < width; column += kColumns) {
           const std::int64_t left = width - column;
           const ConvolutionTile tile{image, row + below, column, left < kColumns ? left : kColumns,
                                      output};
-          sum(tile, below, inputs, sums);
-          // The sums of the tile before, which by now are in the cache: those just stored are on
-          // their way there, and to wait for them would leave the multiplying units without work.
-          if (earlier.columns > 0) finish_(earlier, earlier_sums);
-          earlier = tile;
-          Number* const next = earlier_sums;
-          earlier_sums = sums;
-          sums = next;
+          sum(tile, below, inputs);
+          finish_(tile, sums_.data());
         }
       }
     }
-    if (earlier.columns > 0) finish_(earlier, earlier_sums);
     fence_streams();
   }
 
  private:
-  std::int64_t tile_length() const { return rows_ * kColumns * kGroup<Scalar>; }
-
-  void sum(const ConvolutionTile& tile, std::int64_t below, const Input* const* inputs,
-           Number* tile_sums) {
+  void sum(const ConvolutionTile& tile, std::int64_t below, const Input* const* inputs) {
     const std::int64_t panel_pitch = grid_.length * kPanel;
     for (std::int64_t row = 0; row < rows_; ++row) {
-      Number* const to = tile_sums + row * tile.columns * kGroup<Scalar>;
+      Number* const to = sums_.data() + row * tile.columns * kGroup<Scalar>;
       Sums<Scalar> sums{bias_ + tile.first_output, 0, to};
       const Scalar* weight = weight_ + tile.first_output / kPanel * panel_pitch;
       for (int i = 0; i < source_count_; ++i) {
