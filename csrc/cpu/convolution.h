@@ -1,4 +1,4 @@
-// Convolutions, tile by tile and group by group of output channels, and what is done with the sums.
+// Convolutions, tile by tile and group by group of output channels.
 //
 // What the pixels of an output row read lies at even distances in memory: in the input itself, or,
 // where that is padded, resampled or of a type that is not multiplied, in a strip of it that is
@@ -19,7 +19,6 @@
 #include "cpu/cache.h"
 #include "cpu/multiply.h"
 #include "cpu/parallel.h"
-#include "cpu/relu.h"
 #include "cpu/scratch.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
@@ -175,90 +174,5 @@ inline Status convolve(const ConvolutionGrid& grid, const Source* const* sources
       grid.batch * grid.height * grid.width * grid.output_channels * grid.length;
   return parallel_ranges_with_status(team_for(execution, products), grid.batch * tiles_along, work);
 }
-
-// What is done with sums, of feature maps [batch][height][width][output_channels]: they are stored,
-// with ReLU or without, or pooled behind it.
-template <class Scalar>
-class FeatureWriter {
- public:
-  using Number = Accumulator<Scalar>;
-
-  FeatureWriter(const ConvolutionGrid& grid, bool rectified, void* output)
-      : grid_(grid),
-        rectified_(rectified),
-        output_(static_cast<Scalar*>(output)),
-        streamed_(grid.output_channels > kFewChannels &&
-                  reinterpret_cast<std::uintptr_t>(output) % kVectorBytes == 0) {}
-
-  void operator()(const ConvolutionTile& tile, const Number* sums) const {
-    if (grid_.pooled) {
-      pool(tile, sums);
-    } else if (rectified_) {
-      store_all(tile, sums, [](Vector<Number> sum) { return relu(sum); });
-    } else {
-      store_all(tile, sums, [](Vector<Number> sum) { return sum; });
-    }
-  }
-
- private:
-  // A pixel's share of a group is one cache line. Where many channels lie between it and that of
-  // the next pixel, the caches are slow to fetch these lines before they are written.
-  static constexpr bool kOneLine = kVectorBytes == 64 && kGroup<Scalar> * sizeof(Scalar) == 64;
-  static constexpr std::int64_t kFewChannels = 64;
-
-  Scalar* first_of(const ConvolutionTile& tile) const {
-    const std::int64_t window = grid_.pooled ? 2 : 1;
-    const std::int64_t row = tile.image * (grid_.height / window) + tile.row / window;
-    const std::int64_t pixel = row * (grid_.width / window) + tile.column / window;
-    return output_ + pixel * grid_.output_channels + tile.first_output;
-  }
-
-  // Writes value(channel) for a pixel's channels of a group, a vector at a time.
-  template <class Value>
-  void write(Scalar* destination, const Value& value) const {
-#if defined(__AVX512F__)
-    if constexpr (kOneLine) {
-      if (streamed_) {
-        stream_line(destination, value(0), value(kLanes<Number>));
-        return;
-      }
-    }
-#endif
-    for (int channel = 0; channel < kGroup<Scalar>; channel += kLanes<Number>) {
-      store(destination + channel, value(channel));
-    }
-  }
-
-  template <class Function>
-  void store_all(const ConvolutionTile& tile, const Number* sums, const Function& function) const {
-    Scalar* destination = first_of(tile);
-    for (std::int64_t column = 0; column < tile.columns; ++column) {
-      write(destination, [&](int channel) { return function(load(sums + channel)); });
-      sums += kGroup<Scalar>;
-      destination += grid_.output_channels;
-    }
-  }
-
-  void pool(const ConvolutionTile& tile, const Number* sums) const {
-    const std::int64_t row_length = tile.columns * kGroup<Scalar>;
-    Scalar* destination = first_of(tile);
-    for (std::int64_t column = 0; column < tile.columns; column += 2) {
-      write(destination, [&](int channel) {
-        const Number* at = sums + channel;
-        const Vector<Number> sum =
-            (relu(load(at)) + relu(load(at + kGroup<Scalar>))) +
-            (relu(load(at + row_length)) + relu(load(at + row_length + kGroup<Scalar>)));
-        return sum * Number{0.25};
-      });
-      sums += 2 * kGroup<Scalar>;
-      destination += grid_.output_channels;
-    }
-  }
-
-  const ConvolutionGrid& grid_;
-  const bool rectified_;
-  Scalar* const output_;
-  [[maybe_unused]] const bool streamed_;
-};
 
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "cpu/convolution.h"
+#include "cpu/feature_writer.h"
 #include "cpu/kernels.h"
 #include "efficientad/scalar_dispatch.h"
 

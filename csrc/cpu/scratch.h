@@ -1,5 +1,5 @@
 // An array in memory that the thread keeps; elements are plain data and start undefined. For what
-// is small: memory of a Buffer goes back after the call.
+// is small beside feature maps: memory of a Buffer goes back after the call.
 #pragma once
 
 #include <cstdint>

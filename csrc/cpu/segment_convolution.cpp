@@ -4,6 +4,7 @@
 
 #include "cpu/bilinear.h"
 #include "cpu/convolution.h"
+#include "cpu/feature_writer.h"
 #include "cpu/kernels.h"
 #include "efficientad/scalar_dispatch.h"
 
