@@ -16,8 +16,8 @@ from efficientad_ext.model_file import Model
 
 SIZE = (256, 256)
 
-# On a CPU nearly all of the time goes to convolutions that are as fast on both sides.
-NOT_SLOWER = 0.95
+# In float32 the engine multiplies a third as often; in bfloat16 both sides' convolutions are alike.
+TWICE, NOT_SLOWER = 2.0, 0.95
 
 
 @pytest.fixture(scope="module")
@@ -47,5 +47,5 @@ def test_end_to_end(compare, device, networks, model, batch, precision, name):
         name,
         lambda: detector(images),
         lambda: plain(images),
-        floor=NOT_SLOWER,
+        floor=TWICE if precision == "float32" and device.type == "cpu" else NOT_SLOWER,
     )

@@ -70,6 +70,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 for dtype in _engine_types(name)
             ]
             metafunc.parametrize(("backend", "engine_type"), types, indirect=["backend"])
+        elif "winograd_type" in metafunc.fixturenames:
+            types = [
+                pytest.param(name, dtype, id=f"{name}-{dtype}")
+                for name in _C.cpu_instruction_sets
+                for dtype in (torch.float64, torch.float32)
+            ]
+            metafunc.parametrize(("backend", "winograd_type"), types, indirect=["backend"])
         else:
             metafunc.parametrize("backend", names, indirect=True)
 
@@ -170,6 +177,16 @@ def convolutions(
     """Each backend's convolutions in each element type that they know."""
     on_a_gpu = request.node.callspec.params["backend"] not in _C.cpu_instruction_sets
     return Convolutions(kernels, backend, engine_type, on_a_gpu and engine_type == torch.float32)
+
+
+@pytest.fixture
+def winograd(
+    backend: torch.device,
+    kernels: Callable[[str], _registry.Backend],
+    winograd_type: torch.dtype,
+) -> Convolutions:
+    """Each backend's convolutions in the types that have Winograd's, of those that have them."""
+    return Convolutions(kernels, backend, winograd_type, multiplies_tf32=False)
 
 
 @pytest.fixture(params=FLOATING_TYPES, ids=str)

@@ -357,8 +357,8 @@ def test_bad_arguments_are_errors(reference, detector, monkeypatch):
 @pytest.mark.parametrize(
     ("device", "capability", "precision", "chosen"),
     [
-        ("cpu", None, "auto", ("torch", torch.float32, 1)),
-        ("cpu", None, "float32", ("torch", torch.float32, 1)),
+        ("cpu", None, "auto", ("engine", "float32", 1)),
+        ("cpu", None, "float32", ("engine", "float32", 1)),
         ("cpu", None, "bfloat16", ("engine", "bfloat16", 1)),
         ("cpu", None, "float16", ("engine", "float16", 1)),
         ("cuda", (7, 5), "auto", ("torch", torch.float32, 5)),

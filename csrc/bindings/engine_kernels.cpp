@@ -138,12 +138,14 @@ void* segment_convolution_output(Call& call, const SegmentConvolution& problem, 
                     kWrongOutput);
 }
 
-void bind_segment_convolution(py::module_& module, const Target& target) {
+// A kernel over segments; weight_length(problem) is the length of a row of its weights.
+template <class WeightLength>
+void bind_segments(py::module_& module, const Target& target, const char* name,
+                   Kernel<SegmentConvolution> kernel, const WeightLength& weight_length) {
   module.def(
-      "segment_convolution",
-      [target](std::int64_t context, const std::vector<PythonSegment>& segments, py::handle weight,
-               py::handle bias, std::pair<std::int64_t, std::int64_t> size,
-               std::int64_t second_group, const std::string& epilogue, py::handle output) {
+      name, [=](std::int64_t context, const std::vector<PythonSegment>& segments, py::handle weight,
+                py::handle bias, std::pair<std::int64_t, std::int64_t> size,
+                std::int64_t second_group, const std::string& epilogue, py::handle output) {
         Call call(target);
         SegmentConvolution problem{};
         const Tensor w = call.tensor(weight);
@@ -166,7 +168,7 @@ void bind_segment_convolution(py::module_& module, const Target& target) {
                   "the segments and the weight differ in element type or batch");
           problem.segments[problem.segment_count++] = segment;
         }
-        require(has_shape(w, {problem.output_channels, reduction_length(problem)}), kWrongWeight);
+        require(has_shape(w, {problem.output_channels, weight_length(problem)}), kWrongWeight);
         problem.weight = dense_data(w);
         problem.bias =
             dense_data(call, bias, accumulator_type(w.type), {problem.output_channels}, kWrongBias);
@@ -175,8 +177,17 @@ void bind_segment_convolution(py::module_& module, const Target& target) {
         problem.epilogue = epilogue_of(epilogue);
         problem.output = segment_convolution_output(call, problem, output);
         if (problem.batch * problem.height * problem.width == 0) return;
-        call.run(target.backend->segment_convolution, problem, context);
+        call.run(kernel, problem, context);
       });
+}
+
+std::int64_t winograd_weight_length(const SegmentConvolution& problem) {
+  for (int i = 0; i < problem.segment_count; ++i) {
+    require(problem.segments[i].stride == 1, "a segment's stride is not 1");
+  }
+  const int kernel = winograd::kernel_of(problem);
+  require(kernel == 3 || kernel == 4, "the largest kernel is not 3 or 4");
+  return winograd::kPoints * winograd::kPoints * winograd::channels_of(problem);
 }
 
 void bind_linear(py::module_& module, const Target& target) {
@@ -251,7 +262,14 @@ void bind_window_means(py::module_& module, const Target& target) {
 void bind_engine_kernels(py::module_& module, const Target& target) {
   const Backend& backend = *target.backend;
   if (backend.image_convolution != nullptr) bind_image_convolution(module, target);
-  if (backend.segment_convolution != nullptr) bind_segment_convolution(module, target);
+  if (backend.segment_convolution != nullptr) {
+    bind_segments(module, target, "segment_convolution", backend.segment_convolution,
+                  reduction_length);
+  }
+  if (backend.winograd_convolution != nullptr) {
+    bind_segments(module, target, "winograd_convolution", backend.winograd_convolution,
+                  winograd_weight_length);
+  }
   if (backend.linear != nullptr) bind_linear(module, target);
   if (backend.window_means != nullptr) bind_window_means(module, target);
 }

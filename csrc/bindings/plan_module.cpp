@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -79,6 +80,12 @@ const float* statistic(py::handle object, std::int64_t channels) {
   return parameter(tensor);
 }
 
+py::bytearray uninitialised(std::int64_t bytes) {
+  PyObject* const memory = PyByteArray_FromStringAndSize(nullptr, bytes);
+  if (memory == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::bytearray>(memory);
+}
+
 using Colour = std::array<double, 3>;
 
 auto weight_packer(const Backend& backend) {
@@ -105,10 +112,14 @@ auto weight_packer(const Backend& backend) {
     engine::PackedWeights packed;
     {
       py::gil_scoped_release release;
-      packed = engine::pack(model, precision, backend.weight_layout(precision.type));
+      packed = engine::pack(model, precision, backend);
     }
-    return py::make_tuple(std::move(packed.weights),
-                          py::bytearray(packed.memory.data(), packed.memory.size()));
+    py::bytearray memory = uninitialised(packed.weights.bytes);
+    char* to = PyByteArray_AS_STRING(memory.ptr());
+    for (const engine::Array& array : packed.arrays) {
+      std::memcpy(to + array.offset, array.bytes.data(), array.bytes.size());
+    }
+    return py::make_tuple(std::move(packed.weights), std::move(memory));
   };
 }
 

@@ -22,6 +22,7 @@ const Backend& backend() {
       resize_normalize,
       image_convolution,
       segment_convolution,
+      winograd_convolution,
       linear,
       window_means,
       [](const WindowMeans&) { return std::size_t{0}; },

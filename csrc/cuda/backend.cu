@@ -21,6 +21,7 @@ const Backend& backend() {
       resize_normalize,
       image_convolution,
       segment_convolution,
+      nullptr,  // winograd_convolution: tensor cores round too much for it
       linear,
       window_means,
       window_means_workspace,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,18 +27,34 @@ ScalarType accumulator_of(ScalarType type);
 // What is left of a weight in this precision; infinite where it is too large.
 double rounded(double value, const Precision& precision);
 
-// [output][tap row][tap column][input]: see ImageConvolution, and Linear over NHWC maps.
-std::vector<double> rows_first(const Filters& filters);
+// Writes the row of weights of an output channel.
+using Row = std::function<void(std::int64_t output, double* row)>;
 
-// [output][K], K over segments, blocks of input channels, tap columns, tap rows, channels of the
-// block: see SegmentConvolution.
-std::vector<double> in_blocks(const std::vector<Filters>& segments, std::int64_t block);
+struct Rows {
+  std::int64_t count, length;
+  Row write;
+};
 
-// A matrix of `outputs` rows in a backend's order.
-std::vector<double> in_layout(const std::vector<double>& rows, std::int64_t outputs,
-                              const WeightLayout& layout);
+// The filters that these refer to must outlive them.
 
-// Arrays one after the other, each aligned; the gaps are zero.
+// [tap row][tap column][input]: see ImageConvolution, and Linear over NHWC maps.
+Rows rows_first(const Filters& filters);
+
+// Segments, blocks of input channels, tap columns, tap rows, channels of the block: see
+// SegmentConvolution.
+Rows in_blocks(const std::vector<Filters>& segments, std::int64_t block);
+
+// [point of rows][point of columns][channels], the channels running over segments: see
+// winograd_convolution.h. Smaller filters are extended by zeros to the size of the largest.
+Rows at_points(const std::vector<Filters>& segments);
+
+// A part of a block of memory.
+struct Array {
+  std::int64_t offset;
+  std::vector<char> bytes;
+};
+
+// Arrays one after the other, each aligned.
 class Packer {
  public:
   // The offset at which the rounded values begin. `layer` says in an error whose they are.
@@ -45,12 +62,16 @@ class Packer {
   std::int64_t append(const std::vector<double>& values, const Precision& precision,
                       const std::string& layer);
 
+  // The same for a matrix in a backend's order.
+  std::int64_t append(const Rows& rows, const WeightLayout& layout, const Precision& precision,
+                      const std::string& layer);
+
   std::int64_t bytes() const { return arena_.bytes(); }
-  std::vector<char> take() { return std::move(memory_); }
+  std::vector<Array> take() { return std::move(arrays_); }
 
  private:
   Arena arena_;
-  std::vector<char> memory_;
+  std::vector<Array> arrays_;
 };
 
 }  // namespace efficientad::engine

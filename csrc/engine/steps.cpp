@@ -81,6 +81,8 @@ void Steps::add_segments(Phase phase, const Layer& layer, const SegmentConvoluti
   complete.type = type_;
   complete.batch = batch_;
   complete.output_channels = layer.output_channels;
+  const Kernel<SegmentConvolution> kernel =
+      layer.winograd ? backend_.winograd_convolution : backend_.segment_convolution;
   add(phase, [=](const Execution& execution, const Memory& memory) {
     SegmentConvolution located = complete;
     for (int i = 0; i < located.segment_count; ++i) {
@@ -89,7 +91,7 @@ void Steps::add_segments(Phase phase, const Layer& layer, const SegmentConvoluti
     located.weight = memory.weights + layer.weight;
     located.bias = memory.weights + layer.bias;
     located.output = at(memory, output);
-    return backend_.segment_convolution(located, execution);
+    return kernel(located, execution);
   });
 }
 

@@ -1,5 +1,6 @@
 #include "engine/weights.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <iterator>
 #include <stdexcept>
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::int64_t kChannelMultiple = 64;
 constexpr double kWhite = 255;  // of a byte
+constexpr WeightLayout kRowByRow = {1, 1};
 
 // Kernels of the autoencoder: five of stride 2, the bottleneck, six behind an upsampling, two more.
 constexpr int kEncoderLayers = 5;
@@ -86,12 +88,28 @@ Filters over_planes(const Filters& filters) {
   return padded(filters, filters.output_channels, kImageChannels);
 }
 
+// Whether Winograd's convolution multiplies less.
+bool fewer_at_points(const std::vector<Filters>& segments) {
+  std::int64_t channels = 0, products = 0;
+  int kernel = 0;
+  for (const Filters& filters : segments) {
+    channels += filters.input_channels;
+    products += filters.input_channels * filters.taps();
+    kernel = std::max(kernel, filters.kernel);
+  }
+  if (kernel < 3) return false;
+  const std::int64_t outputs = winograd::outputs_along(kernel), points = winograd::kPoints;
+  return channels * points * points < products * outputs * outputs;
+}
+
 class Fusion {
  public:
-  Fusion(const Model& model, const Precision& precision, const WeightLayout& layout)
+  Fusion(const Model& model, const Precision& precision, const Backend& backend)
       : model_(model),
         precision_(precision),
-        layout_(layout),
+        layout_(backend.weight_layout(precision.type)),
+        has_winograd_(backend.winograd_convolution != nullptr &&
+                      precision.type == accumulator_of(precision.type)),
         sums_{accumulator_of(precision.type), false},
         weights_{} {
     weights_.precision = precision;
@@ -107,29 +125,37 @@ class Fusion {
   }
 
  private:
-  Layer append(const Filters& shape, const std::vector<double>& weight,
+  // In the order of a convolution's weights, or one row after the other.
+  Layer append(const Filters& shape, const Rows& weight, const WeightLayout& layout,
                const std::vector<double>& bias, const Precision& precision,
                const std::string& name) {
-    const std::int64_t offset = packer_.append(weight, precision, name);
-    return {offset, packer_.append(bias, sums_, name), shape.input_channels, shape.output_channels,
-            shape.kernel};
+    const std::int64_t offset = packer_.append(weight, layout, precision, name);
+    return {offset,
+            packer_.append(bias, sums_, name),
+            shape.input_channels,
+            shape.output_channels,
+            shape.kernel,
+            false};
   }
 
   Layer over_image(const Filters& filters, const std::string& name) {
-    return append(filters, in_layout(rows_first(filters), filters.output_channels, layout_),
-                  filters.bias, precision_, name);
+    return append(filters, rows_first(filters), layout_, filters.bias, precision_, name);
   }
 
-  Layer over_segments(const std::vector<Filters>& segments, const std::string& name) {
+  // Filters that are summed up, all of this stride.
+  Layer over_segments(const std::vector<Filters>& segments, int stride, const std::string& name) {
     std::vector<double> bias = segments[0].bias;
     for (std::size_t i = 1; i < segments.size(); ++i) {
       for (std::size_t output = 0; output < bias.size(); ++output) {
         bias[output] += segments[i].bias[output];
       }
     }
-    const std::vector<double> rows = in_blocks(segments, block_channels(precision_.type));
-    return append(segments[0], in_layout(rows, segments[0].output_channels, layout_), bias,
-                  precision_, name);
+    const bool winograd = has_winograd_ && stride == 1 && fewer_at_points(segments);
+    const Rows rows =
+        winograd ? at_points(segments) : in_blocks(segments, block_channels(precision_.type));
+    Layer layer = append(segments[0], rows, layout_, bias, precision_, name);
+    layer.winograd = winograd;
+    return layer;
   }
 
   void fuse_pdn() {
@@ -141,7 +167,7 @@ class Fusion {
         weights_.images_of_bytes =
             over_image(over_bytes(both, model_.normalisation, precision_, false), name);
       } else {
-        weights_.pdn.push_back(over_segments({both}, name));
+        weights_.pdn.push_back(over_segments({both}, 1, name));
         weights_.second_groups.push_back(model_.teacher[i].output_channels);
       }
     }
@@ -159,11 +185,12 @@ class Fusion {
         weights_.autoencoder_of_bytes =
             over_image(over_bytes(filters, model_.normalisation, precision_, true), name);
       } else if (i < kEncoderLayers) {
-        weights_.encoder.push_back(over_segments({filters}, name));
+        weights_.encoder.push_back(over_segments({filters}, 2, name));
       } else if (i == kEncoderLayers) {
-        weights_.bottleneck = append(filters, rows_first(filters), filters.bias, precision_, name);
+        weights_.bottleneck =
+            append(filters, rows_first(filters), kRowByRow, filters.bias, precision_, name);
       } else {
-        weights_.decoder.push_back(over_segments({filters}, name));
+        weights_.decoder.push_back(over_segments({filters}, 1, name));
       }
     }
   }
@@ -177,24 +204,26 @@ class Fusion {
     const Filters like_autoencoder = outputs(student, channels, channels);
     const Filters last = filters_of(model_.autoencoder.back());
 
-    weights_.local_map = over_segments({joined(teacher, negated(like_teacher))},
+    weights_.local_map = over_segments({joined(teacher, negated(like_teacher))}, 1,
                                        "the last layers of the normalised teacher and the student");
     weights_.global_map = over_segments(
-        {padded(last, channels, in_multiples(last.input_channels)), negated(like_autoencoder)},
+        {padded(last, channels, in_multiples(last.input_channels)), negated(like_autoencoder)}, 1,
         "the last layers of the autoencoder and the student");
 
     const bool of_student = model_.feature_source == FeatureSource::student;
     const Filters& pooled = of_student ? like_teacher : teacher;
     weights_.first_feature_channel = of_student ? teacher.input_channels : 0;
     // One block of all channels: [output][tap column][tap row][channel], as WindowMeans writes.
+    const std::vector<Filters> segment = {pooled};
     weights_.features =
-        append(pooled, in_blocks({pooled}, pooled.input_channels), pooled.bias, sums_,
+        append(pooled, in_blocks(segment, pooled.input_channels), kRowByRow, pooled.bias, sums_,
                of_student ? "the student's last layer" : "the normalised teacher's last layer");
   }
 
   const Model& model_;
   const Precision precision_;
   const WeightLayout layout_;
+  const bool has_winograd_;
   const Precision sums_;
   Weights weights_;
   Packer packer_;
@@ -202,9 +231,9 @@ class Fusion {
 
 }  // namespace
 
-PackedWeights pack(const Model& model, const Precision& precision, const WeightLayout& layout) {
+PackedWeights pack(const Model& model, const Precision& precision, const Backend& backend) {
   check(model);
-  return Fusion(model, precision, layout).run();
+  return Fusion(model, precision, backend).run();
 }
 
 }  // namespace efficientad::engine

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "efficientad/backend.h"
 #include "efficientad/scalar.h"
 #include "engine/networks.h"
 #include "engine/packing.h"
@@ -14,6 +15,7 @@ struct Layer {
   std::int64_t weight, bias;  // offsets in bytes
   std::int64_t input_channels, output_channels;
   int kernel;
+  bool winograd;  // the weight is that of winograd_convolution
 };
 
 // Teacher and student run side by side: their channels are stacked, the teacher's first. The
@@ -43,12 +45,12 @@ struct Weights {
 
 struct PackedWeights {
   Weights weights;
-  std::vector<char> memory;
+  std::vector<Array> arrays;  // what the block holds, in order; the gaps do not matter
 };
 
 // Folds and fuses in double precision, then rounds. Throws std::invalid_argument where the layers
 // are not those of EfficientAD, or where a weight is too large for the type. Convolutions are in
-// `layout`, linear layers row by row.
-PackedWeights pack(const Model& model, const Precision& precision, const WeightLayout& layout);
+// the backend's layout, linear layers row by row.
+PackedWeights pack(const Model& model, const Precision& precision, const Backend& backend);
 
 }  // namespace efficientad::engine

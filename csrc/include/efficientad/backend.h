@@ -16,6 +16,7 @@
 #include "efficientad/upsample_bilinear.h"
 #include "efficientad/weight_layout.h"
 #include "efficientad/window_means.h"
+#include "efficientad/winograd_convolution.h"
 
 namespace efficientad {
 
@@ -40,6 +41,7 @@ struct Backend {
   Kernel<ResizeNormalize> resize_normalize;
   Kernel<ImageConvolution> image_convolution;
   Kernel<SegmentConvolution> segment_convolution;
+  Kernel<SegmentConvolution> winograd_convolution;
   Kernel<Linear> linear;
   Kernel<WindowMeans> window_means;
   std::size_t (*window_means_workspace)(const WindowMeans&);
