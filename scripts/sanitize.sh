@@ -55,7 +55,8 @@ grep -q "AddressSanitizer: heap-buffer-overflow" "$findings".* || { cat "$findin
 rm "$findings".*
 
 tests=(conv_relu_pool hard_feature_loss image_convolution linear normalize_and_combine quantiles relu_pool
-  resize_normalize segment_convolution squared_difference_map upsample_bilinear window_means winograd_convolution plan)
+  resize_normalize segment_convolution squared_difference_map upsample_bilinear window_means winograd_convolution
+  winograd_segments plan)
 files=("${tests[@]/#/tests/test_}")
 files=("${files[@]/%/.py}")
 sanitized -m pytest -q -p no:cacheprovider -k "not emulation and not cuda" "${files[@]}" "$@" \

@@ -22,11 +22,11 @@ def on_a_processor_with(monkeypatch: pytest.MonkeyPatch, *instruction_sets: str)
     [
         ((), "float32"),
         (("avx2", "avx512"), "float32"),
-        (("avx2", "avx512", "avx512_bf16"), "bfloat16"),
+        (("avx2", "avx512", "avx512_bf16"), "float32"),
         (("avx2", "avx512", "avx512_bf16", "amx_bf16"), "bfloat16"),
     ],
 )
-def test_auto_is_what_the_processor_multiplies(monkeypatch, instruction_sets, chosen):
+def test_auto_is_what_the_processor_is_fastest_in(monkeypatch, instruction_sets, chosen):
     on_a_processor_with(monkeypatch, *instruction_sets)
     assert precision_on(CPU, "auto") == chosen
 

@@ -2,160 +2,187 @@ from __future__ import annotations
 
 import pytest
 import torch
-from segments import (
-    CASES,
-    Case,
-    Shape,
-    expected_of,
-    python_segment,
-    random_bias,
-    random_segments,
-    run,
-)
 
-from efficientad_ext import _C
-from efficientad_ext.reference.winograd_convolution import evaluation_matrix, weights_at_points
+from efficientad_ext import _C, ops, reference
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
-TILED = {
-    name: case
-    for name, case in CASES.items()
-    if all(shape.stride == 1 for shape in case.segments)
-    and max(shape.kernel for shape in case.segments) >= 3
-} | {
-    # A strip has 64 tiles, or one row of them where that is longer.
-    "several strips, taps 4": Case((Shape((43, 40), 4),), (40, 37), 128, batch=2),
-    "several strips, taps 3": Case((Shape((44, 81), 3),), (42, 79), 64, epilogue="store"),
-    "a row longer than a strip": Case((Shape((11, 210), 4),), (8, 207), epilogue="relu_pool"),
-    "several strips, pooled": Case(
-        (Shape((44, 41), 4, 64, 0, 128),), (41, 38), 128, 64, "relu_pool", 2
-    ),
-    "taps 3, pooled": Case((Shape((13, 12), 3),), (11, 10), epilogue="relu_pool", batch=2),
-    "several strips of squares": Case(
-        (Shape((33, 35), 4, 128, 64, 256), Shape((30, 32), 3, padding=1)),
-        (30, 32),
-        128,
-        epilogue="squared_difference",
-        batch=2,
-    ),
-}
+# Less than a tile, whole tiles, more tiles than are transformed at a time; x, outputs, kernel,
+# padding.
+CASES = [
+    ((2, 64, 5, 6), 128, 4, 0),
+    ((1, 128, 4, 3), 64, 3, 0),
+    ((1, 64, 1, 2), 64, 4, 2),
+    ((3, 64, 14, 10), 64, 3, 1),
+    ((2, 64, 12, 9), 192, 4, 3),
+    ((2, 128, 41, 33), 64, 4, 0),
+    ((1, 64, 66, 70), 128, 3, 2),
+]
 
 
-def calculated(winograd, case, segments, bias):
-    return run(winograd, case, segments, bias, kernel="winograd_convolution")
+def operands(case, dtype, device="cpu"):
+    """x, weight, bias, and a gradient of the output."""
+    shape, outputs, kernel, padding = case
+    x = torch.randn(shape)
+    weight = torch.randn(outputs, shape[1], kernel, kernel) / (shape[1] * kernel**2) ** 0.5
+    gradient = torch.randn(
+        reference.winograd_convolution(x, weight, padding=padding).shape,
+    )
+    tensors = (x, weight, torch.randn(outputs), gradient)
+    return [tensor.to(dtype).to(device) for tensor in tensors]
 
 
-@pytest.mark.parametrize("case", TILED.values(), ids=TILED.keys())
-def test_matches_reference(winograd, case, assert_matches):
-    segments = random_segments(case, winograd.operand)
-    bias = random_bias(winograd, case)
-    actual = calculated(winograd, case, segments, bias)
-    # The transforms round what they make larger: up to 1.8 of 40 seeds, of the most a few roundings
-    # make; and 3.9 where a single tap, which has all of a filter's weight, is extended by zeros.
-    factor = 8 if min(shape.kernel for shape in case.segments) == 1 else 4
-    assert_matches(actual, expected_of(case, segments, bias), winograd.dtype, factor)
+def with_gradients(convolve, x, weight, bias, gradient, padding):
+    """The output and the gradients of x, weight and bias."""
+    variables = [tensor.detach().requires_grad_() for tensor in (x, weight, bias)]
+    output = convolve(*variables, padding=padding)
+    return output, *torch.autograd.grad(output, variables, gradient)
 
 
-def test_as_exact_as_the_convolution(winograd):
-    """Fewer products a sum make up for what the transforms round."""
-    case = Case((Shape((24, 24), 4, 256, 0, 256),), (21, 21), 64, epilogue="store")
-    segments = random_segments(case, winograd.operand)
-    bias = random_bias(winograd, case)
-    expected = expected_of(case, segments, bias)
-    errors = [
-        (run(winograd, case, segments, bias, kernel) - expected).norm()
-        for kernel in ("winograd_convolution", "segment_convolution")
-    ]
-    assert errors[0] <= 2 * errors[1]
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_matches_reference(winograd, case, in_layout, assert_matches):
+    x, weight, bias, gradient = operands(case, winograd.dtype)
+    # A gradient's sum has as many products as there are outputs, and is as large as its root.
+    factors = (4, 4, 8, 8)
+    actual = with_gradients(
+        ops.winograd_convolution,
+        in_layout(x),
+        in_layout(weight),
+        bias,
+        in_layout(gradient),
+        case[3],
+    )
+    exact = [tensor.double() for tensor in (x, weight, bias, gradient)]
+    expected = with_gradients(reference.winograd_convolution, *exact, case[3])
+    for one, other, factor in zip(actual, expected, factors, strict=True):
+        assert one.dtype == winograd.dtype
+        assert_matches(one.detach(), other.detach(), winograd.dtype, factor)
+
+
+def test_without_bias_and_with_what_needs_no_gradient(winograd, assert_matches):
+    x, weight, _, gradient = operands(CASES[3], winograd.dtype)
+    expected = reference.winograd_convolution(x.double(), weight.double(), padding=1)
+    assert_matches(ops.winograd_convolution(x, weight, padding=1), expected, winograd.dtype, 4)
+    weight.requires_grad_()
+    ops.winograd_convolution(x, weight, padding=1).backward(gradient)
+    double = weight.detach().double().requires_grad_()
+    reference.winograd_convolution(x.double(), double, padding=1).backward(gradient.double())
+    assert_matches(weight.grad, double.grad, winograd.dtype, 8)
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_gradients_of_any_order(padding):
+    x, weight, bias, _ = operands(((1, 64, 5, 5), 64, 4, padding), torch.float64)
+
+    def at(a, b, c):
+        """The output beside three random directions; there are too many numbers for all."""
+        return ops.winograd_convolution(x + a * dx, weight + b * dw, bias + c * db, padding=padding)
+
+    dx, dw, db = (torch.randn_like(tensor) for tensor in (x, weight, bias))
+    steps = torch.randn(3, dtype=torch.float64, requires_grad=True).unbind()
+    assert torch.autograd.gradcheck(at, steps)
+    assert torch.autograd.gradgradcheck(lambda *steps: at(*steps).square().mean(), steps)
 
 
 def test_repeatable_with_any_number_of_threads(winograd):
-    case = TILED["several strips of squares"]
-    segments = random_segments(case, winograd.operand)
-    bias = random_bias(winograd, case)
+    case = CASES[5]
+    tensors = operands(case, winograd.dtype)
     threads = torch.get_num_threads()
     results = []
     try:
-        for count in (1, 2, 5):
+        for count in (1, 2, 5, 64):
             torch.set_num_threads(count)
-            results.append(calculated(winograd, case, segments, bias))
+            results.append(with_gradients(ops.winograd_convolution, *tensors, case[3])[:3])
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(results[0], results[1])
-    assert torch.equal(results[0], results[2])
+    for result in results[1:]:
+        assert all(map(torch.equal, result, results[0]))
 
 
-@pytest.mark.parametrize("epilogue", ["store", "relu", "relu_pool", "squared_difference"])
-def test_nan_shows_in_its_tiles(winograd, epilogue):
-    case = Case((Shape((12, 13), 4),), (9, 10), epilogue=epilogue, batch=2)
-    segments = random_segments(case, winograd.operand)
-    segments[0].input[1, 2, 3, 17] = float("nan")
-    bias = random_bias(winograd, case)
-    actual = calculated(winograd, case, segments, bias).isnan()
-    expected = expected_of(case, segments, bias).isnan()
-    assert expected.any()
-    assert actual[expected].all()
-    images = actual.movedim(0, 1) if epilogue == "squared_difference" else actual
-    assert not images[0].any()
-    assert not images[1].all()
+def test_empty_batch(winograd):
+    x, weight, bias, gradient = operands(((0, 64, 6, 6), 64, 3, 0), winograd.dtype)
+    output, *gradients = with_gradients(ops.winograd_convolution, x, weight, bias, gradient, 0)
+    assert output.shape == (0, 64, 4, 4)
+    assert gradients[0].shape == x.shape
+    assert not gradients[1].any()
 
 
-def test_no_image(winograd):
-    case = Case((Shape((7, 9), 3, padding=1),), (7, 9), batch=0)
-    segments = random_segments(case, winograd.operand)
-    assert calculated(winograd, case, segments, random_bias(winograd, case)).numel() == 0
+def test_nan_reaches_no_further_than_its_tiles(winograd):
+    x, weight, _, _ = operands(((1, 64, 20, 20), 64, 4, 0), winograd.dtype)
+    x[0, 3, 10, 10] = float("nan")
+    wrong = ops.winograd_convolution(x, weight).isnan()[0].all(0)
+    assert wrong[7:11, 7:11].all()
+    rows, columns = wrong.nonzero().T
+    for places in (rows, columns):
+        assert places.min() >= 5
+        assert places.max() <= 12
 
 
-def test_weights_are_values_of_polynomials():
-    taps = torch.randn(4, dtype=torch.float64)
-    values = evaluation_matrix(4) @ taps
-    assert values[5] == taps[3]
-    # Lagrange's weights: those of six points interpolate what has five coefficients.
-    points = torch.tensor([0.0, 1.0, -1.0, 2.0, -0.5], dtype=torch.float64)
-    for index, point in enumerate(points):
-        others = torch.cat([points[:index], points[index + 1 :]])
-        at_point = (taps * point ** torch.arange(4)).sum() / (point - others).prod()
-        torch.testing.assert_close(values[index], at_point)
-
-
-def call(**changes):
-    """A call of the CPU kernel on two segments of a 3x3 grid, with some arguments exchanged."""
-    case = Case((Shape((6, 6), 4), Shape((3, 3), 3, padding=1)), (3, 3))
-    segments = random_segments(case, torch.Tensor.float)
-    arguments = {
-        "segments": [python_segment(segment) for segment in segments],
-        "weight": weights_at_points([segment.weight for segment in segments]),
-        "bias": torch.randn(64),
-        "size": case.size,
-        "second_group": 64,
-        "epilogue": "store",
-        "output": torch.empty(case.output_shape),
-    }
-    _C.cpu.winograd_convolution(1, *{**arguments, **changes}.values())
+def test_fake_tensors(in_layout):
+    x, weight, bias, gradient = operands(CASES[3], torch.float32)
+    x, weight, gradient = in_layout(x), in_layout(weight), in_layout(gradient)
+    tests = ("test_schema", "test_faketensor")
+    raw = torch.ops.efficientad_ext
+    for op, arguments in (
+        (raw.winograd_convolution, (x, weight, bias, 1)),
+        (raw.winograd_convolution_input_gradient, (gradient, weight, [14, 10], 1)),
+        (raw.winograd_convolution_weight_gradient, (gradient, x, 3, 1)),
+    ):
+        torch.library.opcheck(op.default, arguments, test_utils=tests)
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "sentence"),
     [
-        ({"segments": [(torch.randn(1, 6, 6, 64), 0, 64, 4, 2, 0, None)]}, ValueError, "stride"),
-        ({"segments": [(torch.randn(1, 6, 6, 64), 0, 64, 2, 1, 0, None)]}, ValueError, "3 or 4"),
-        ({"weight": torch.randn(64, 36 * 64)}, ValueError, "the weight does not fit"),
+        ({"x": torch.zeros(64, 8, 8)}, ValueError, r"expected \(N, C, H, W\)"),
+        ({"x": torch.zeros(1, 64, 8, 8).half()}, TypeError, "expected both of float32 or float64"),
+        ({"weight": torch.zeros(64, 64, 3, 3).double()}, TypeError, "weight of torch.float64"),
+        ({"weight": torch.zeros(64, 64, 3)}, ValueError, r"expected \(O, C, K, K\)"),
+        ({"weight": torch.zeros(64, 64, 5, 5)}, ValueError, "K 3 or 4"),
+        ({"weight": torch.zeros(64, 64, 3, 4)}, ValueError, "K 3 or 4"),
+        ({"weight": torch.zeros(60, 64, 3, 3)}, ValueError, "multiples of 64"),
+        ({"weight": torch.zeros(64, 64, 3, 3, device="meta")}, ValueError, "on the CPU"),
+        ({"weight": torch.zeros(64, 128, 3, 3)}, ValueError, "for 128 channels, but x has 64"),
+        ({"bias": torch.zeros(128)}, ValueError, r"expected \(64,\)"),
+        ({"padding": 3}, ValueError, "expected 0 to 2"),
+        ({"padding": -1}, ValueError, "expected 0 to 2"),
+        ({"x": torch.zeros(1, 64, 8, 2)}, ValueError, "smaller than the kernel 3x3"),
+    ],
+)
+def test_bad_input(changes, error, sentence):
+    arguments = {
+        "x": torch.zeros(1, 64, 8, 8),
+        "weight": torch.zeros(64, 64, 3, 3),
+        "bias": torch.zeros(64),
+        "padding": 0,
+    }
+    ops.winograd_convolution(**arguments)
+    with pytest.raises(error, match=sentence):
+        ops.winograd_convolution(**{**arguments, **changes})
+
+
+FILTERS, MAPS = torch.zeros(64, 3, 3, 128), torch.zeros(2, 6, 6, 128)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arguments", "sentence"),
+    [
+        ("winograd_weights", (FILTERS.half(), False, FILTERS), "neither float32 nor float64"),
+        ("winograd_weights", (FILTERS[..., :100], False, FILTERS), "multiples of 64"),
+        ("winograd_weights", (FILTERS, False, torch.zeros(64 * 35 * 128)), "number of elements"),
+        ("winograd_filter_gradient", (MAPS, MAPS, 0, FILTERS), "do not fit the filters"),
         (
-            {
-                "segments": [(torch.randn(1, 6, 6, 64).half(), 0, 64, 4, 1, 0, None)],
-                "weight": torch.randn(64, 36 * 64).half(),
-                "output": torch.empty(1, 3, 3, 64).half(),
-            },
-            RuntimeError,
-            "float32 or float64",
+            "winograd_filter_gradient",
+            (MAPS, torch.zeros(2, 4, 5, 64), 0, FILTERS),
+            "does not fit the input",
+        ),
+        (
+            "winograd_filter_gradient",
+            (MAPS, torch.zeros(2, 10, 10, 64), 3, FILTERS),
+            "padding is not less",
         ),
     ],
 )
-def test_what_it_is_not_for_is_refused(changes, error, sentence):
-    with pytest.raises(error, match=sentence):
-        call(**changes)
-
-
-def test_the_call_that_is_changed_is_right():
-    call()
+def test_what_would_leave_a_tensor_is_refused(kernel, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        getattr(_C.cpu, kernel)(1, *arguments)

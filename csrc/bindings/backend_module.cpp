@@ -7,6 +7,7 @@
 
 #include "bindings/call.h"
 #include "bindings/engine_kernels.h"
+#include "bindings/training_kernels.h"
 
 namespace py = pybind11;
 
@@ -321,6 +322,7 @@ void bind_backend(py::module_& module, const Target& target) {
   bind_normalize_and_combine(module, target);
   bind_resize_normalize(module, target);
   bind_engine_kernels(module, target);
+  bind_training_kernels(module, target);
 }
 
 Execution host_execution(std::int64_t context) {

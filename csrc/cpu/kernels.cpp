@@ -23,6 +23,8 @@ const Backend& backend() {
       image_convolution,
       segment_convolution,
       winograd_convolution,
+      winograd_weights,
+      winograd_filter_gradient,
       linear,
       window_means,
       [](const WindowMeans&) { return std::size_t{0}; },

@@ -22,6 +22,8 @@ Status resize_normalize(const ResizeNormalize& problem, const Execution& executi
 Status image_convolution(const ImageConvolution& problem, const Execution& execution);
 Status segment_convolution(const SegmentConvolution& problem, const Execution& execution);
 Status winograd_convolution(const SegmentConvolution& problem, const Execution& execution);
+Status winograd_weights(const WinogradWeights& problem, const Execution& execution);
+Status winograd_filter_gradient(const WinogradFilterGradient& problem, const Execution& execution);
 WeightLayout weight_layout(ScalarType type);
 Status linear(const Linear& problem, const Execution& execution);
 Status window_means(const WindowMeans& problem, const Execution& execution);

@@ -1,4 +1,4 @@
-// The transforms of a tile by winograd_convolution.h: B^T inputs B, and A^T products A.
+// The transforms of winograd_convolution.h: B^T inputs B, A^T products A, and G filter G^T.
 #pragma once
 
 #include "cpu/simd.h"
@@ -41,6 +41,51 @@ inline void points_to_outputs(const Vector<Number> (&values)[kPoints],
     outputs[3] = difference + kEight * values[3] - kEighth * values[4];
   }
   outputs[kOutputs - 1] += values[5];
+}
+
+// G along one axis: the polynomials' values over N_i.
+template <class Number, int kTaps>
+inline void taps_to_points(const Vector<Number> (&taps)[kTaps], Vector<Number> (&values)[kPoints]) {
+  static_assert(kTaps == 3 || kTaps == 4);
+  constexpr Number kTwo = 2, kFour = 4, kHalf = 0.5, kQuarter = 0.25;
+  constexpr Number kThird = Number{1} / 3, kFifteenth = Number{1} / 15,
+                   kSixteenFifteenths = Number{16} / 15;
+  Vector<Number> even = taps[0] + taps[2], odd = taps[1];
+  Vector<Number> even_at_two = taps[0] + kFour * taps[2], odd_at_two = taps[1];
+  Vector<Number> even_at_half = taps[0] + kQuarter * taps[2], odd_at_half = taps[1];
+  if constexpr (kTaps == 4) {
+    odd += taps[3];
+    odd_at_two += kFour * taps[3];
+    odd_at_half += kQuarter * taps[3];
+  }
+  values[0] = taps[0];
+  values[1] = -kThird * (even + odd);
+  values[2] = kThird * (even - odd);
+  values[3] = kFifteenth * (even_at_two + kTwo * odd_at_two);
+  values[4] = -kSixteenFifteenths * (even_at_half - kHalf * odd_at_half);
+  values[5] = taps[kTaps - 1];
+}
+
+// Along both axes: read(row, column) of the taps, write(row, column, value) of the points.
+template <class Number, int kTaps, class Read, class Write>
+inline void filter_to_points(const Read& read, const Write& write) {
+  Vector<Number> half[kTaps][kPoints];  // [column][point of the rows]
+#pragma GCC unroll 4
+  for (int column = 0; column < kTaps; ++column) {
+    Vector<Number> taps[kTaps];
+#pragma GCC unroll 4
+    for (int row = 0; row < kTaps; ++row) taps[row] = read(row, column);
+    taps_to_points<Number, kTaps>(taps, half[column]);
+  }
+#pragma GCC unroll 6
+  for (int row = 0; row < kPoints; ++row) {
+    Vector<Number> along[kTaps], values[kPoints];
+#pragma GCC unroll 4
+    for (int column = 0; column < kTaps; ++column) along[column] = half[column][row];
+    taps_to_points<Number, kTaps>(along, values);
+#pragma GCC unroll 6
+    for (int column = 0; column < kPoints; ++column) write(row, column, values[column]);
+  }
 }
 
 // Along both axes: read(row, column) of the inputs, write(row, column, value) of the points.

@@ -21,7 +21,9 @@ const Backend& backend() {
       resize_normalize,
       image_convolution,
       segment_convolution,
-      nullptr,  // winograd_convolution: tensor cores round too much for it
+      nullptr,  // winograd_convolution and what belongs to it: tensor cores round too much for it
+      nullptr,
+      nullptr,
       linear,
       window_means,
       window_means_workspace,

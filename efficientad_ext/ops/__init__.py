@@ -13,6 +13,7 @@ from efficientad_ext.ops.relu_pool import relu_pool
 from efficientad_ext.ops.resize_normalize import resize_normalize
 from efficientad_ext.ops.squared_difference_map import squared_difference_map
 from efficientad_ext.ops.upsample_bilinear import upsample_bilinear
+from efficientad_ext.ops.winograd_convolution import winograd_convolution
 
 __all__ = [
     "conv_relu_pool",
@@ -23,4 +24,5 @@ __all__ = [
     "resize_normalize",
     "squared_difference_map",
     "upsample_bilinear",
+    "winograd_convolution",
 ]

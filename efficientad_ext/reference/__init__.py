@@ -17,6 +17,7 @@ from efficientad_ext.reference.segment_convolution import segment_convolution
 from efficientad_ext.reference.squared_difference_map import squared_difference_map
 from efficientad_ext.reference.upsample_bilinear import upsample_bilinear
 from efficientad_ext.reference.window_means import window_means
+from efficientad_ext.reference.winograd_convolution import winograd_convolution
 
 __all__ = [
     "conv_relu_pool",
@@ -31,4 +32,5 @@ __all__ = [
     "squared_difference_map",
     "upsample_bilinear",
     "window_means",
+    "winograd_convolution",
 ]

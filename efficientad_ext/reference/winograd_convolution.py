@@ -1,6 +1,7 @@
-"""Weights of the kernel of csrc/include/efficientad/winograd_convolution.h.
+"""Plain-torch reference of :func:`efficientad_ext.ops.winograd_convolution`.
 
-What that kernel computes is `efficientad_ext.reference.segment_convolution`.
+And the weights of the kernel of csrc/include/efficientad/winograd_convolution.h, which computes
+`efficientad_ext.reference.segment_convolution` in the engine.
 """
 
 from __future__ import annotations
@@ -10,6 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+
+def winograd_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, padding: int = 0
+) -> Tensor:
+    """A convolution of stride 1 as torch's operation."""
+    return functional.conv2d(x, weight, bias, padding=padding)
+
 
 POINTS = (0.0, 1.0, -1.0, 2.0, -0.5)
 """At which polynomials are evaluated, along either axis; and infinity."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from efficientad.convolution import convolution
 from efficientad.networks import Networks, full_precision
 from efficientad_ext import ops
 from efficientad_ext.architecture import FEATURE_CHANNELS
@@ -84,6 +85,6 @@ def student_halves(
     hidden = student[:-1](torch.cat([plain, augmented]))
     count = plain.shape[0]
     first, second = slice(None, FEATURE_CHANNELS), slice(FEATURE_CHANNELS, None)
-    teacher_half = functional.conv2d(hidden[:count], last.weight[first], last.bias[first])
-    autoencoder_half = functional.conv2d(hidden[count:], last.weight[second], last.bias[second])
+    teacher_half = convolution(hidden[:count], last.weight[first], last.bias[first])
+    autoencoder_half = convolution(hidden[count:], last.weight[second], last.bias[second])
     return full_precision(teacher_half), full_precision(autoencoder_half)

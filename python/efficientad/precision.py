@@ -26,21 +26,26 @@ def check_precision(precision: str) -> None:
 def precision_on(device: torch.device, precision: Precision) -> Literal["float32", "bfloat16"]:
     """What to compute in on a device.
 
-    "auto" is bfloat16 where the device multiplies it as such, on CUDA from compute capability 8.0
-    on and on processors with AVX512-BF16, and float32 elsewhere. On other processors torch computes
-    bfloat16 without its fast convolutions, many times slower than float32: who asks for it there is
-    told.
+    "auto" is bfloat16 where that is faster: on CUDA from compute capability 8.0 on, and on
+    processors with AMX. It is float32 elsewhere, for which this package has convolutions of its own
+    on CPUs. On processors that do not multiply bfloat16 as such, torch computes it without its fast
+    convolutions, many times slower than float32: who asks for it there is told.
     """
-    native = _multiplies_bfloat16(device)
-    if precision == "bfloat16" and not native:
+    if precision == "auto":
+        return "bfloat16" if _bfloat16_is_faster(device) else "float32"
+    if precision == "bfloat16" and not _multiplies_bfloat16(device):
         logger.warning(
             "%s has no multiplications in bfloat16 that this package knows of, without which they "
             "can take thirty times as long as in float32; choose the precision float32",
             "this processor" if device.type == "cpu" else torch.cuda.get_device_name(device),
         )
-    if precision == "auto":
-        return "bfloat16" if native else "float32"
     return precision
+
+
+def _bfloat16_is_faster(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return _multiplies_bfloat16(device)
+    return "amx_bf16" in build_config()["cpu_instruction_sets"]
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

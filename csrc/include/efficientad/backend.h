@@ -42,6 +42,8 @@ struct Backend {
   Kernel<ImageConvolution> image_convolution;
   Kernel<SegmentConvolution> segment_convolution;
   Kernel<SegmentConvolution> winograd_convolution;
+  Kernel<WinogradWeights> winograd_weights;
+  Kernel<WinogradFilterGradient> winograd_filter_gradient;
   Kernel<Linear> linear;
   Kernel<WindowMeans> window_means;
   std::size_t (*window_means_workspace)(const WindowMeans&);

@@ -1,0 +1,47 @@
+"""The convolutions of trainings and distillations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from efficientad_ext import ops
+from efficientad_ext.ops.winograd_convolution import can_be_winograd
+
+
+def convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0
+) -> Tensor:
+    """Torch's convolution; in float32 on a CPU, where it can be, that of this package.
+
+    Args: those of ``torch.nn.functional.conv2d``.
+    """
+    exact = not torch.is_autocast_enabled(x.device.type)
+    if exact and can_be_winograd(x, weight, stride=stride):
+        return ops.winograd_convolution(x, weight, bias, padding=padding)
+    return functional.conv2d(x, weight, bias, stride, padding)
+
+
+class Convolution(nn.Conv2d):
+    """A layer of `convolution`, as many pixels of padding along either axis."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, O, h, w)."""
+        assert isinstance(self.padding, tuple)
+        return convolution(features, self.weight, self.bias, self.stride[0], self.padding[0])
+
+
+class PaddedConvolution(Convolution):
+    """Adds the padding in a step of its own.
+
+    On a CPU this makes torch's gradient of a PDN's weights faster, and so a step of the
+    distillation, by a fifth; the autoencoder gains nothing from it.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, O, h, w)."""
+        assert isinstance(self.padding, tuple)
+        vertical, horizontal = self.padding
+        padded = functional.pad(features, (horizontal, horizontal, vertical, vertical))
+        return convolution(padded, self.weight, self.bias, self.stride[0])
