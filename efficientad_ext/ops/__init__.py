@@ -1,4 +1,4 @@
-"""The fused operations of EfficientAD, on CPU and CUDA tensors.
+"""The fused operations of EfficientAD, on CPU and CUDA tensors; `winograd_convolution` on CPU's.
 
 Every op has a plain-torch reference of the same name in :mod:`efficientad_ext.reference`, works on
 contiguous, channels-last and channel-sliced tensors, and knows its gradient and its fake-tensor
