@@ -3,129 +3,52 @@
 #include "cpu/convolution.h"
 #include "cpu/feature_writer.h"
 #include "cpu/kernels.h"
-#include "cpu/segment_pixels.h"
 #include "cpu/squared_differences.h"
-#include "cpu/winograd_transforms.h"
+#include "cpu/winograd_source.h"
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {
-
-constexpr std::int64_t kPlanePoints = kPoints * kPoints;
 
 // Tiles whose values at the points are there at a time. More of them read the weights less often,
 // fewer leave more of the values in the caches.
 constexpr std::int64_t kTilesAtOnce = 64;
 
-// A rectangle of tiles: `rows` rows of `columns` tiles each, from this output row on.
-struct Tiles {
-  std::int64_t image, first_row;
-  std::int64_t rows, columns;
+// The outputs that are written, and how tiles lie over them.
+struct TiledGrid {
+  std::int64_t width, height;
+  std::int64_t columns, rows;  // of tiles
+  std::int64_t rows_at_once;   // that end with a whole window, where they are pooled
 
-  std::int64_t count() const { return rows * columns; }
-};
-
-// One segment's inputs, read in place or, where they are padded or resampled, from a strip
-// [rows][width][channels].
-template <class Scalar>
-class TileSource {
- public:
-  TileSource(const SegmentConvolution& problem, const Segment& segment)
-      : problem_(problem),
-        segment_(segment),
-        pixels_(problem, segment),
-        kernel_(winograd::kernel_of(problem)),
-        width_(problem.width - 1 + kernel_),
-        in_place_(!segment.resampled && segment.padding == 0 &&
-                  problem.height - 1 + kernel_ <= segment.height && width_ <= segment.width) {}
-
-  bool has_memory() const { return pixels_.has_memory(); }
-  std::int64_t channels() const { return pixels_.channels(); }
-  bool needs_strip() const { return !in_place_; }
-  std::int64_t strip_length(std::int64_t output_rows) const {
-    return (output_rows - 1 + kernel_) * width_ * channels();
-  }
-
-  // Writes the values at the points: [kPlanePoints][tiles][...], where the points lie `point_pitch`
-  // and tiles `tile_pitch` numbers apart, and so do groups by `group_pitch`.
-  void transform(const Tiles& tiles, std::int64_t outputs, Scalar* strip, Scalar* values,
-                 std::int64_t point_pitch, std::int64_t tile_pitch,
-                 std::int64_t group_pitch) const {
-    const std::int64_t left = problem_.height - tiles.first_row;
-    const std::int64_t wanted = tiles.rows * outputs;
-    const std::int64_t rows = (wanted < left ? wanted : left) - 1 + kernel_;
-    const Scalar* inputs = strip;
-    std::int64_t pixel_pitch = channels(), row_pitch = width_ * channels();
-    if (in_place_) {
-      inputs = pixels_.stored(tiles.image, tiles.first_row, 0);
-      pixel_pitch = segment_.pixel_channels;
-      row_pitch = segment_.input_width * pixel_pitch;
-    } else {
-      for (std::int64_t row = 0; row < rows; ++row) {
-        for (std::int64_t column = 0; column < width_; ++column) {
-          pixels_.read(tiles.image, tiles.first_row + row - segment_.padding,
-                       column - segment_.padding, strip + row * row_pitch + column * pixel_pitch,
-                       SegmentPixels<Scalar>::kBlockChannels);
-        }
-      }
-    }
-    for (std::int64_t tile = 0; tile < tiles.count(); ++tile) {
-      // Pixels beyond those that any output reads take part in sums that nobody reads.
-      std::int64_t row_offsets[kPoints], column_offsets[kPoints];
-      for (std::int64_t i = 0; i < kPoints; ++i) {
-        const std::int64_t row = tile / tiles.columns * outputs + i;
-        const std::int64_t column = tile % tiles.columns * outputs + i;
-        row_offsets[i] = (row < rows ? row : rows - 1) * row_pitch;
-        column_offsets[i] = (column < width_ ? column : width_ - 1) * pixel_pitch;
-      }
-      Scalar* const first = values + tile * tile_pitch;
-      for (std::int64_t channel = 0; channel < channels(); channel += kLanes<Scalar>) {
-        const Scalar* const from = inputs + channel;
-        Scalar* const to =
-            first +
-            (channel < segment_.channels ? channel : channel - segment_.channels + group_pitch);
-        tile_to_points<Scalar>(
-            [&](int row, int column) {
-              return load(from + row_offsets[row] + column_offsets[column]);
-            },
-            [&](int row, int column, Vector<Scalar> value) {
-              store(to + (row * kPoints + column) * point_pitch, value);
-            });
-      }
-    }
-  }
-
- private:
-  const SegmentConvolution& problem_;
-  const Segment& segment_;
-  const SegmentPixels<Scalar> pixels_;
-  const std::int64_t kernel_;  // of the problem
-  const std::int64_t width_;   // that a row of outputs reads
-  const bool in_place_;
+  TiledGrid(const ConvolutionGrid& grid, std::int64_t tile)
+      : width(grid.pooled ? grid.width / 2 * 2 : grid.width),
+        height(grid.pooled ? grid.height / 2 * 2 : grid.height),
+        columns((width + tile - 1) / tile),
+        rows((height + tile - 1) / tile),
+        rows_at_once(grid.pooled && tile % 2 == 1 ? 2 : 1) {}
 };
 
 template <class Scalar, int kOutputs, class Finish>
 class WinogradTiles {
  public:
   WinogradTiles(const SegmentConvolution& problem, const ConvolutionGrid& grid,
-                const TileSource<Scalar>* const* sources, const Finish& finish)
+                const TiledGrid& tiled, const TileSource<Scalar>* const* sources,
+                const Finish& finish)
       : problem_(problem),
         grid_(grid),
+        tiled_(tiled),
         sources_(sources),
         finish_(finish),
-        groups_(grid.second_group < grid.output_channels ? 2 : 1),
-        width_(grid.pooled ? grid.width / 2 * 2 : grid.width),
-        height_(grid.pooled ? grid.height / 2 * 2 : grid.height),
-        tile_pitch_(groups_ * grid.length),
+        tile_pitch_(grid.second_group < grid.output_channels ? 2 * grid.length : grid.length),
         begin_(kGroup<Scalar>) {}
 
-  bool reserve(std::int64_t rows, std::int64_t rows_at_once) {
-    const std::int64_t columns = tile_columns();
+  // Makes room for so many rows of tiles.
+  bool reserve(std::int64_t rows) {
     // One cache line more, so that the points do not fall into the same sets of the caches.
-    point_pitch_ = rows * columns * tile_pitch_ + kLanes<Scalar>;
-    product_pitch_ = rows * columns * kGroup<Scalar> + kLanes<Scalar>;
+    point_pitch_ = rows * tiled_.columns * tile_pitch_ + kLanes<Scalar>;
+    product_pitch_ = rows * tiled_.columns * kGroup<Scalar> + kLanes<Scalar>;
     bool done = begin_.data() != nullptr && values_.reserve(kPlanePoints * point_pitch_) &&
                 products_.reserve(kPlanePoints * product_pitch_) &&
-                sums_.reserve(rows_at_once * kOutputs * width_ * kGroup<Scalar>);
+                sums_.reserve(tiled_.rows_at_once * kOutputs * tiled_.width * kGroup<Scalar>);
     for (int i = 0; i < problem_.segment_count; ++i) {
       if (sources_[i]->needs_strip()) {
         done = done && strips_[i].reserve(sources_[i]->strip_length(rows * kOutputs));
@@ -136,13 +59,9 @@ class WinogradTiles {
     return true;
   }
 
-  std::int64_t tile_columns() const { return (width_ + kOutputs - 1) / kOutputs; }
-  std::int64_t tile_rows() const { return (height_ + kOutputs - 1) / kOutputs; }
-
-  // Rows of tiles of an image; `rows_at_once` of them end with a whole window where they are
-  // pooled.
-  void run(std::int64_t image, std::int64_t row, std::int64_t rows, std::int64_t rows_at_once) {
-    const Tiles tiles{image, row * kOutputs, rows, tile_columns()};
+  // Rows of tiles of an image, from one on that begins a window.
+  void run(std::int64_t image, std::int64_t row, std::int64_t rows) {
+    const Tiles tiles{image, row * kOutputs, rows, tiled_.columns};
     std::int64_t channel = 0;
     for (int i = 0; i < problem_.segment_count; ++i) {
       sources_[i]->transform(tiles, kOutputs, strips_[i].data(), values_.data() + channel,
@@ -151,9 +70,9 @@ class WinogradTiles {
     }
     for (std::int64_t output = 0; output < grid_.output_channels; output += kGroup<Scalar>) {
       multiply(tiles.count(), output);
-      for (std::int64_t below = 0; below < rows; below += rows_at_once) {
+      for (std::int64_t below = 0; below < rows; below += tiled_.rows_at_once) {
         const std::int64_t left = rows - below;
-        finish(tiles, below, left < rows_at_once ? left : rows_at_once, output);
+        finish(tiles, below, left < tiled_.rows_at_once ? left : tiled_.rows_at_once, output);
       }
     }
   }
@@ -179,9 +98,9 @@ class WinogradTiles {
   // From products to outputs, of rows of tiles from `below` on.
   void finish(const Tiles& tiles, std::int64_t below, std::int64_t rows, std::int64_t output) {
     const std::int64_t first_row = tiles.first_row + below * kOutputs;
-    const std::int64_t left = height_ - first_row;
+    const std::int64_t left = tiled_.height - first_row;
     const std::int64_t height = rows * kOutputs < left ? rows * kOutputs : left;
-    const std::int64_t line = width_ * kGroup<Scalar>;
+    const std::int64_t line = tiled_.width * kGroup<Scalar>;
     for (std::int64_t tile = 0; tile < rows * tiles.columns; ++tile) {
       const std::int64_t row = tile / tiles.columns * kOutputs;
       const std::int64_t column = tile % tiles.columns * kOutputs;
@@ -194,7 +113,7 @@ class WinogradTiles {
                           channel);
             },
             [&](int below_row, int behind, Vector<Scalar> value) {
-              if (row + below_row < height && column + behind < width_) {
+              if (row + below_row < height && column + behind < tiled_.width) {
                 store(sums + below_row * line + behind * kGroup<Scalar> + channel, value);
               }
             });
@@ -202,23 +121,22 @@ class WinogradTiles {
     }
     const std::int64_t window = grid_.pooled ? 2 : 1;
     for (std::int64_t row = 0; row < height; row += window) {
-      finish_(ConvolutionTile{tiles.image, first_row + row, 0, width_, output},
+      finish_(ConvolutionTile{tiles.image, first_row + row, 0, tiled_.width, output},
               sums_.data() + row * line);
     }
   }
 
   const SegmentConvolution& problem_;
   const ConvolutionGrid& grid_;
+  const TiledGrid& tiled_;
   const TileSource<Scalar>* const* sources_;
   const Finish& finish_;
-  const std::int64_t groups_;
-  const std::int64_t width_, height_;  // that is written
   const std::int64_t tile_pitch_;
   std::int64_t point_pitch_ = 0, product_pitch_ = 0;
   VectorMultiplication<Scalar> multiplication_;
   Scratch<Scalar> values_;    // [kPlanePoints][tiles][groups][grid.length]
   Scratch<Scalar> products_;  // [kPlanePoints][tiles][kGroup<Scalar>]
-  Scratch<Scalar> sums_;      // [rows][width_][kGroup<Scalar>]
+  Scratch<Scalar> sums_;      // [rows][tiled_.width][kGroup<Scalar>]
   Scratch<Scalar> begin_;     // zeros
   Scratch<Scalar> strips_[kMaximumSegments];
 };
@@ -230,33 +148,29 @@ Status convolve_tiles(const SegmentConvolution& problem, const ConvolutionGrid& 
   const TileSource<Scalar> second(problem, problem.segments[problem.segment_count - 1]);
   if (!first.has_memory() || !second.has_memory()) return kOutOfMemory;
   const TileSource<Scalar>* const sources[] = {&first, &second};
-  // Rows of tiles that end with a whole window of the pooling.
-  const std::int64_t unit = grid.pooled && kOutputs % 2 == 1 ? 2 : 1;
-  const std::int64_t height = grid.pooled ? grid.height / 2 * 2 : grid.height;
-  const std::int64_t tile_rows = (height + kOutputs - 1) / kOutputs;
-  const std::int64_t units = (tile_rows + unit - 1) / unit;
-  const std::int64_t width =
-      ((grid.pooled ? grid.width / 2 * 2 : grid.width) + kOutputs - 1) / kOutputs;
+  const TiledGrid tiled(grid, kOutputs);
+  const std::int64_t unit = tiled.rows_at_once;
+  const std::int64_t units = (tiled.rows + unit - 1) / unit;
   const auto work = [&](int, std::int64_t begin, std::int64_t end) {
-    WinogradTiles<Scalar, kOutputs, Finish> tiles(problem, grid, sources, finish);
-    std::int64_t at_once = kTilesAtOnce / (unit * width);
+    WinogradTiles<Scalar, kOutputs, Finish> tiles(problem, grid, tiled, sources, finish);
+    std::int64_t at_once = kTilesAtOnce / (unit * tiled.columns);
     if (at_once < 1) at_once = 1;
     if (at_once > units) at_once = units;
-    if (!tiles.reserve(at_once * unit, unit)) return kOutOfMemory;
+    if (!tiles.reserve(at_once * unit)) return kOutOfMemory;
     while (begin < end) {
       const std::int64_t from = begin % units;
       std::int64_t count = at_once;
       if (count > units - from) count = units - from;
       if (count > end - begin) count = end - begin;
       const std::int64_t row = from * unit;
-      const std::int64_t rows = tile_rows - row < count * unit ? tile_rows - row : count * unit;
-      tiles.run(begin / units, row, rows, unit);
+      const std::int64_t left = tiled.rows - row;
+      tiles.run(begin / units, row, left < count * unit ? left : count * unit);
       begin += count;
     }
     return kOk;
   };
   const std::int64_t products =
-      grid.batch * tile_rows * width * kPlanePoints * grid.output_channels * grid.length;
+      grid.batch * tiled.rows * tiled.columns * kPlanePoints * grid.output_channels * grid.length;
   return parallel_ranges_with_status(team_for(execution, products), grid.batch * units, work);
 }
 

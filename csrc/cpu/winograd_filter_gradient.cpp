@@ -7,8 +7,6 @@
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {
 
-constexpr std::int64_t kPlanePoints = kPoints * kPoints;
-
 // Of the values at the points that are there at a time: as many as the sums have, to which they are
 // added once, and these at the least.
 constexpr std::int64_t kFewestBytes = std::int64_t{1} << 22;

@@ -7,6 +7,7 @@
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 
 using winograd::kPoints;
+inline constexpr std::int64_t kPlanePoints = kPoints * kPoints;
 
 static_assert(kPoints == 6 && winograd::kFinitePoints[0] == 0 && winograd::kFinitePoints[1] == 1 &&
                   winograd::kFinitePoints[2] == -1 && winograd::kFinitePoints[3] == 2 &&

@@ -6,8 +6,6 @@
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {
 
-constexpr int kPlanePoints = kPoints * kPoints;
-
 // Panels of weights, in [panel][kPlanePoints][channels][kPanel], as segment_convolution's are.
 template <class Number, int kTaps>
 class WeightPanels {
