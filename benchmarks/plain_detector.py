@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from efficientad.convolution import Convolution
 from efficientad.networks import Networks, ReLUPool
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,13 +17,18 @@ from efficientad_ext.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
 QUANTILES = (0.5, 1.5, 0.5, 1.5)
 
 
-def _by_torch(pdn: nn.Sequential) -> nn.Sequential:
-    return nn.Sequential(
-        *(
-            nn.Sequential(nn.ReLU(), nn.AvgPool2d(2)) if isinstance(module, ReLUPool) else module
-            for module in pdn
-        )
+def _by_torch(module: nn.Module) -> nn.Module:
+    """A layer as torch has it, on the same parameters."""
+    if isinstance(module, ReLUPool):
+        return nn.Sequential(nn.ReLU(), nn.AvgPool2d(2))
+    if not isinstance(module, Convolution):
+        return module
+    stride, padding = module.stride[0], int(module.padding[0])
+    plain = nn.Conv2d(
+        module.in_channels, module.out_channels, module.kernel_size[0], stride, padding
     )
+    plain.weight, plain.bias = module.weight, module.bias
+    return plain
 
 
 class PlainDetector(nn.Module):
@@ -41,11 +47,14 @@ class PlainDetector(nn.Module):
         super().__init__()
         self.size, self.dtype = size, dtype
         self.combined = torch.promote_types(dtype, torch.float32)
-        self.teacher, self.student = _by_torch(networks.teacher), _by_torch(networks.student)
+        self.teacher = nn.Sequential(*map(_by_torch, networks.teacher))
+        self.student = nn.Sequential(*map(_by_torch, networks.student))
         tables = autoencoder_layers(feature_grid(*size))
         self.autoencoder = nn.Sequential(
             *(
-                nn.Upsample(layer.size, mode="bilinear") if isinstance(layer, Upsample) else module
+                nn.Upsample(layer.size, mode="bilinear")
+                if isinstance(layer, Upsample)
+                else _by_torch(module)
                 for layer, module in zip(tables, networks.autoencoder, strict=True)
             )
         )

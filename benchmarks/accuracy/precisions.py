@@ -2,10 +2,10 @@
 
     python benchmarks/accuracy/precisions.py MODEL DATA [--stride N] [--output FILE.json]
 
-float32 on torch's convolutions is what the others are compared with; bfloat16 and float16 run on
-the engine; int8 is simulated in float32: weights rounded to 8 bits by output channel, feature maps
-to 8 bits by layer, their ranges the largest values on the validation images, and all networks' last
-layers left as they are. Every precision takes the model's calibration as it is.
+float32 is what the others are compared with; int8 is simulated on torch's convolutions in float32:
+weights rounded to 8 bits by output channel, feature maps to 8 bits by layer, their ranges the
+largest values on the validation images, and all networks' last layers left as they are. Every
+precision takes the model's calibration as it is.
 """
 
 from __future__ import annotations
