@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from efficientad.interruption import Interruption
+from efficientad.memory import freed_memory_is_kept
 from efficientad.progress import progress_bar
 
 Item = TypeVar("Item")
@@ -49,7 +50,7 @@ def run_steps(
     """
     bar = progress_bar(title, "step", last, first, shown)
     saved_at = time.monotonic()
-    with Interruption() as interruption, bar:
+    with Interruption() as interruption, freed_memory_is_kept(), bar:
         for done, item in enumerate(items, start=first + 1):
             step(item)
             bar.update()
