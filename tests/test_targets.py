@@ -50,10 +50,12 @@ def test_descriptors_are_what_their_description_says(channels: tuple[int, int]):
 
 def test_a_padded_pdn_is_centred_where_its_targets_are():
     """PDN feature (i, j) sees the 33 pixels around (4 i, 4 j) of a picture half as large."""
-    image = torch.rand(1, 3, 96, 96, requires_grad=True)
-    features = pdn("small", 384, padded=True)(image)
+    image = torch.rand(1, 3, 96, 96, dtype=torch.float64, requires_grad=True)
+    features = pdn("small", 384, padded=True).double()(image)
     assert features.shape[-2:] == (24, 24)
     (gradient,) = torch.autograd.grad(features[0, :, 11, 12].sum(), image)
-    rows, columns = torch.nonzero(gradient[0].abs().sum(0), as_tuple=True)
+    # Winograd's convolutions leave a rounding where nothing is seen.
+    seen = gradient[0].abs().sum(0) > 1e-12 * gradient.abs().max()
+    rows, columns = torch.nonzero(seen, as_tuple=True)
     assert (int(rows.min()), int(rows.max())) == (44 - 16, 44 + 16)
     assert (int(columns.min()), int(columns.max())) == (48 - 16, 48 + 16)

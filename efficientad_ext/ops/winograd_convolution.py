@@ -187,7 +187,8 @@ def winograd_convolution(
 
     Returns:
         (N, O, H + 2 padding - K + 1, W + 2 padding - K + 1), channels-last. A NaN in ``x`` shows
-        in outputs up to five pixels away.
+        in outputs up to five pixels away, and where a sum of products is zero in exact numbers, a
+        rounding of its neighbours may be left.
 
     Raises:
         TypeError: for another element type.
