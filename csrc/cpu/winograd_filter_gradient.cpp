@@ -106,7 +106,7 @@ class FilterGradient {
     }
     for (std::int64_t channel = 0; channel < problem_.input_channels; channel += kLanes<Number>) {
       Number* const to = inputs_.data() + place * problem_.input_channels + channel;
-      tile_to_points<Number>(
+      square_to_points<Number, kPoints>(
           [&](int row, int column) { return load(pixels[row][column] + channel); },
           [&](int row, int column, Vector<Number> value) {
             store(to + (row * kPoints + column) * input_pitch_, value);
@@ -122,7 +122,7 @@ class FilterGradient {
     for (std::int64_t channel = 0; channel < problem_.output_channels; channel += kLanes<Number>) {
       Number* const to =
           gradients_.data() + (channel / kPanel * at_once_ + place) * kPanel + channel % kPanel;
-      filter_to_points<Number, kTile>(
+      square_to_points<Number, kTile>(
           [&](int row, int column) { return load(pixels[row][column] + channel); },
           [&](int row, int column, Vector<Number> value) {
             store(to + (row * kPoints + column) * gradient_pitch_, value);

@@ -73,7 +73,7 @@ class TileSource {
         Scalar* const to =
             first +
             (channel < segment_.channels ? channel : channel - segment_.channels + group_pitch);
-        tile_to_points<Scalar>(
+        square_to_points<Scalar, kPoints>(
             [&](int row, int column) {
               return load(from + row_offsets[row] + column_offsets[column]);
             },

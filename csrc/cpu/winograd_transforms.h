@@ -67,45 +67,33 @@ inline void taps_to_points(const Vector<Number> (&taps)[kTaps], Vector<Number> (
   values[5] = taps[kTaps - 1];
 }
 
-// Along both axes: read(row, column) of the taps, write(row, column, value) of the points.
-template <class Number, int kTaps, class Read, class Write>
-inline void filter_to_points(const Read& read, const Write& write) {
-  Vector<Number> half[kTaps][kPoints];  // [column][point of the rows]
-#pragma GCC unroll 4
-  for (int column = 0; column < kTaps; ++column) {
-    Vector<Number> taps[kTaps];
-#pragma GCC unroll 4
-    for (int row = 0; row < kTaps; ++row) taps[row] = read(row, column);
-    taps_to_points<Number, kTaps>(taps, half[column]);
-  }
-#pragma GCC unroll 6
-  for (int row = 0; row < kPoints; ++row) {
-    Vector<Number> along[kTaps], values[kPoints];
-#pragma GCC unroll 4
-    for (int column = 0; column < kTaps; ++column) along[column] = half[column][row];
-    taps_to_points<Number, kTaps>(along, values);
-#pragma GCC unroll 6
-    for (int column = 0; column < kPoints; ++column) write(row, column, values[column]);
+// Along one axis: the inputs of a tile, or the taps of a filter.
+template <class Number, int kLength>
+inline void to_points(const Vector<Number> (&along)[kLength], Vector<Number> (&values)[kPoints]) {
+  if constexpr (kLength == kPoints) {
+    input_to_points<Number>(along, values);
+  } else {
+    taps_to_points<Number, kLength>(along, values);
   }
 }
 
-// Along both axes: read(row, column) of the inputs, write(row, column, value) of the points.
-template <class Number, class Read, class Write>
-inline void tile_to_points(const Read& read, const Write& write) {
-  Vector<Number> half[kPoints][kPoints];  // [column][point of the rows]
+// Along both axes: read(row, column) of these, write(row, column, value) of the points.
+template <class Number, int kLength, class Read, class Write>
+inline void square_to_points(const Read& read, const Write& write) {
+  Vector<Number> half[kLength][kPoints];  // [column][point of the rows]
 #pragma GCC unroll 6
-  for (int column = 0; column < kPoints; ++column) {
-    Vector<Number> inputs[kPoints];
+  for (int column = 0; column < kLength; ++column) {
+    Vector<Number> along[kLength];
 #pragma GCC unroll 6
-    for (int row = 0; row < kPoints; ++row) inputs[row] = read(row, column);
-    input_to_points<Number>(inputs, half[column]);
+    for (int row = 0; row < kLength; ++row) along[row] = read(row, column);
+    to_points<Number, kLength>(along, half[column]);
   }
 #pragma GCC unroll 6
   for (int row = 0; row < kPoints; ++row) {
-    Vector<Number> along[kPoints], values[kPoints];
+    Vector<Number> along[kLength], values[kPoints];
 #pragma GCC unroll 6
-    for (int column = 0; column < kPoints; ++column) along[column] = half[column][row];
-    input_to_points<Number>(along, values);
+    for (int column = 0; column < kLength; ++column) along[column] = half[column][row];
+    to_points<Number, kLength>(along, values);
 #pragma GCC unroll 6
     for (int column = 0; column < kPoints; ++column) write(row, column, values[column]);
   }

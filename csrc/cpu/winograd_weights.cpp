@@ -39,7 +39,7 @@ class WeightPanels {
     for (std::int64_t channel = 0; channel < channels; channel += kLanes<Number>) {
       for (int output = 0; output < kPanel; ++output) {
         const Number* from = taps(panel * kPanel + output, channel);
-        filter_to_points<Number, kTaps>(
+        square_to_points<Number, kTaps>(
             [&](int row, int column) { return load(from + (row * kTaps + column) * channels); },
             [&](int row, int column, Vector<Number> value) {
               store(values[row * kPoints + column][output], value);
@@ -59,7 +59,7 @@ class WeightPanels {
     for (std::int64_t output = 0; output < outputs; ++output) {
       for (int lane = 0; lane < kPanel; lane += kLanes<Number>) {
         const Number* from = taps(output, panel * kPanel + lane);
-        filter_to_points<Number, kTaps>(
+        square_to_points<Number, kTaps>(
             [&](int row, int column) {
               const int turned = kTaps * kTaps - 1 - (row * kTaps + column);
               return load(from + turned * channels);
