@@ -31,11 +31,12 @@ struct ConvolutionGrid {
   bool pooled;                // an odd last row or column is not needed
 };
 
-// Sums of consecutive pixels of one output row, or of two where they are pooled, and of a group of
-// output channels: [rows][columns][kGroup<Scalar>].
+// Sums of consecutive pixels of one or a few output rows and of a group of output channels:
+// [rows][pitch][kGroup<Scalar>].
 struct ConvolutionTile {
   std::int64_t image, row, column;  // of the first pixel
-  std::int64_t columns;             // even where they are pooled
+  std::int64_t rows, columns;       // even where they are pooled
+  std::int64_t pitch;               // pixels from one row to the next
   std::int64_t first_output;
 };
 
@@ -58,13 +59,17 @@ inline std::int64_t rows_of_block(const Source* const* sources, int source_count
   return (thread_rows + blocks - 1) / blocks;
 }
 
+template <class Scalar>
+inline std::int64_t rows_of_tile(const ConvolutionGrid& grid) {
+  return grid.pooled ? 2 : Multiplication<Scalar>::kRows;
+}
+
 template <class Scalar, class Source, class Finish>
 class ConvolutionBlocks {
  public:
   using Number = Accumulator<Scalar>;
   using Input = typename Multiplier<Scalar>::Input;
   static constexpr int kMaximumSources = 2;
-  static constexpr std::int64_t kColumns = Multiplication<Scalar>::kColumns;
 
   ConvolutionBlocks(const ConvolutionGrid& grid, const Source* const* sources, int source_count,
                     const Scalar* weight, const Number* bias, const Finish& finish)
@@ -74,33 +79,42 @@ class ConvolutionBlocks {
         weight_(weight),
         bias_(bias),
         finish_(finish),
-        rows_(grid.pooled ? 2 : 1),
-        sums_(rows_ * kColumns * kGroup<Scalar>) {}
+        rows_(rows_of_tile<Scalar>(grid)),
+        sums_(rows_ * kColumns<Scalar> * kGroup<Scalar>) {}
 
-  // Makes room for blocks of so many rows.
+  // Makes room for blocks of so many rows, and for what is read beyond them where the last pixels
+  // of a row are fewer than kColumns.
   bool reserve(std::int64_t rows) {
     bool done = sums_.data() != nullptr;
     for (int i = 0; i < source_count_; ++i) {
       if (sources_[i]->needs_strip()) {
-        done = done && strips_[i].reserve(sources_[i]->input_length(rows));
+        const std::int64_t beyond = kColumns<Scalar> * sources_[i]->pixel_pitch();
+        done = done && strips_[i].reserve(sources_[i]->input_length(rows) + beyond);
       }
     }
     return done;
   }
 
-  // Output rows [row, row + rows) of an image; of pooled ones, an even number.
+  // Output rows [row, row + rows) of an image: whole tiles, but for the last row of the image.
   void run(std::int64_t image, std::int64_t row, std::int64_t rows) {
     const Input* inputs[kMaximumSources] = {};
     for (int i = 0; i < source_count_; ++i) {
       inputs[i] = sources_[i]->prepare(image, row, rows, strips_[i].data());
     }
-    const std::int64_t width = grid_.width / rows_ * rows_;
+    const std::int64_t width = grid_.pooled ? grid_.width / 2 * 2 : grid_.width;
     for (std::int64_t output = 0; output < grid_.output_channels; output += kGroup<Scalar>) {
       for (std::int64_t below = 0; below < rows; below += rows_) {
-        for (std::int64_t column = 0; column < width; column += kColumns) {
-          const std::int64_t left = width - column;
-          const ConvolutionTile tile{image, row + below, column, left < kColumns ? left : kColumns,
-                                     output};
+        const std::int64_t rows_left = rows - below;
+        for (std::int64_t column = 0; column < width; column += kColumns<Scalar>) {
+          const std::int64_t columns_left = width - column;
+          const ConvolutionTile tile{
+              image,
+              row + below,
+              column,
+              rows_left < rows_ ? rows_left : rows_,
+              columns_left < kColumns<Scalar> ? columns_left : kColumns<Scalar>,
+              kColumns<Scalar>,
+              output};
           sum(tile, below, inputs);
           finish_(tile, sums_.data());
         }
@@ -112,22 +126,19 @@ class ConvolutionBlocks {
  private:
   void sum(const ConvolutionTile& tile, std::int64_t below, const Input* const* inputs) {
     const std::int64_t panel_pitch = grid_.length * kPanel;
-    for (std::int64_t row = 0; row < rows_; ++row) {
-      Number* const to = sums_.data() + row * tile.columns * kGroup<Scalar>;
-      Sums<Scalar> sums{bias_ + tile.first_output, 0, to};
-      const Scalar* weight = weight_ + tile.first_output / kPanel * panel_pitch;
-      for (int i = 0; i < source_count_; ++i) {
-        const Source& source = *sources_[i];
-        const std::int64_t group =
-            tile.first_output < grid_.second_group ? 0 : source.group_pitch();
-        const Input* input = inputs[i] + (below + row) * source.row_pitch() +
-                             tile.column * source.pixel_pitch() + group;
-        const Reduction reduction = source.reduction();
-        multiplication_.add(tile.columns, {input, source.pixel_pitch(), weight, panel_pitch},
-                            reduction, sums);
-        weight += reduction.count * reduction.length * kPanel;
-        sums = {to, kGroup<Scalar>, to};
-      }
+    Sums<Scalar> sums{bias_ + tile.first_output, 0, sums_.data()};
+    const Scalar* weight = weight_ + tile.first_output / kPanel * panel_pitch;
+    for (int i = 0; i < source_count_; ++i) {
+      const Source& source = *sources_[i];
+      const std::int64_t group = tile.first_output < grid_.second_group ? 0 : source.group_pitch();
+      const Input* input =
+          inputs[i] + below * source.row_pitch() + tile.column * source.pixel_pitch() + group;
+      const Reduction reduction = source.reduction();
+      multiplication_.add(tile.rows, tile.columns,
+                          {input, source.pixel_pitch(), weight, panel_pitch, source.row_pitch()},
+                          reduction, sums);
+      weight += reduction.count * reduction.taps * reduction.length * kPanel;
+      sums = {sums_.data(), kGroup<Scalar>, sums_.data()};
     }
   }
 
@@ -150,8 +161,9 @@ inline Status convolve(const ConvolutionGrid& grid, const Source* const* sources
                        const void* weight, const void* bias, const Execution& execution,
                        const Finish& finish) {
   using Number = Accumulator<Scalar>;
-  const std::int64_t tile_rows = grid.pooled ? 2 : 1;
-  const std::int64_t tiles_along = grid.height / tile_rows;
+  const std::int64_t tile_rows = rows_of_tile<Scalar>(grid);
+  const std::int64_t height = grid.pooled ? grid.height / 2 * 2 : grid.height;
+  const std::int64_t tiles_along = (height + tile_rows - 1) / tile_rows;
   const auto work = [&](int, std::int64_t begin, std::int64_t end) {
     ConvolutionBlocks<Scalar, Source, Finish> blocks(grid, sources, source_count,
                                                      static_cast<const Scalar*>(weight),
@@ -165,7 +177,8 @@ inline Status convolve(const ConvolutionGrid& grid, const Source* const* sources
       std::int64_t count = tiles;
       if (count > tiles_along - first) count = tiles_along - first;
       if (count > end - begin) count = end - begin;
-      blocks.run(begin / tiles_along, first * tile_rows, count * tile_rows);
+      const std::int64_t row = first * tile_rows, left = height - row;
+      blocks.run(begin / tiles_along, row, count * tile_rows < left ? count * tile_rows : left);
       begin += count;
     }
     return kOk;

@@ -64,15 +64,19 @@ class FeatureWriter {
   template <class Function>
   void store_all(const ConvolutionTile& tile, const Number* sums, const Function& function) const {
     Scalar* destination = first_of(tile);
-    for (std::int64_t column = 0; column < tile.columns; ++column) {
-      write(destination, [&](int channel) { return function(load(sums + channel)); });
-      sums += kGroup<Scalar>;
-      destination += grid_.output_channels;
+    for (std::int64_t row = 0; row < tile.rows; ++row) {
+      const Number* from = sums + row * tile.pitch * kGroup<Scalar>;
+      Scalar* to = destination + row * grid_.width * grid_.output_channels;
+      for (std::int64_t column = 0; column < tile.columns; ++column) {
+        write(to, [&](int channel) { return function(load(from + channel)); });
+        from += kGroup<Scalar>;
+        to += grid_.output_channels;
+      }
     }
   }
 
   void pool(const ConvolutionTile& tile, const Number* sums) const {
-    const std::int64_t row_length = tile.columns * kGroup<Scalar>;
+    const std::int64_t row_length = tile.pitch * kGroup<Scalar>;
     Scalar* destination = first_of(tile);
     for (std::int64_t column = 0; column < tile.columns; column += 2) {
       write(destination, [&](int channel) {

@@ -72,11 +72,12 @@ class ImageSource {
         stride_(problem.pooled ? 1 : 2),
         padding_(problem.pooled ? 0 : 1),
         width_(problem.width + 2 * padding_) {
-    for (int r = 0; r < kImageKernel; ++r) offsets_[r] = r * line();
     store_one(&one_, Accumulator<Scalar>{1});
   }
 
-  Reduction reduction() const { return {offsets_, kImageKernel, kImageKernel * kImageChannels}; }
+  Reduction reduction() const {
+    return {&offset_, 1, kImageKernel, line(), kImageKernel * kImageChannels};
+  }
   std::int64_t pixel_pitch() const { return stride_ * kImageChannels; }
   std::int64_t row_pitch() const { return stride_ * line(); }
   std::int64_t group_pitch() const { return 0; }
@@ -122,7 +123,7 @@ class ImageSource {
   const ColourRows<Scalar, Value> rows_;
   const std::int64_t stride_, padding_;
   const std::int64_t width_;  // of a strip, in pixels
-  std::int64_t offsets_[kImageKernel];
+  const std::int64_t offset_ = 0;
   Input one_;
 };
 

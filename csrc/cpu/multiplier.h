@@ -68,11 +68,17 @@ inline constexpr int kGroup = Multiplier<Scalar>::kOnTiles ? 32 : 64;
 template <class Scalar>
 inline constexpr WeightLayout kWeightLayout = {kPanel, Multiplier<Scalar>::kInterleave};
 
-// The reduction: `count` runs of `length` numbers, each at a distance from where a pixel begins.
+// The reduction: from `count` distances behind where a pixel begins, each time `taps` runs of
+// `length` numbers, `tap_pitch` numbers apart. The weights are in this order.
 struct Reduction {
   const std::int64_t* offsets;
-  std::int64_t count, length;
+  std::int64_t count, taps, tap_pitch, length;
 };
+
+// Neighbouring pixels of an output row that are summed up together, at most: as many as have sums
+// in the first-level cache. Those of vectors are a whole number of what is multiplied at once.
+template <class Scalar>
+inline constexpr std::int64_t kColumns = Multiplier<Scalar>::kOnTiles ? 32 : 24;
 
 // What a few neighbouring pixels read, and the weights of their output channels.
 template <class Scalar>
@@ -80,11 +86,12 @@ struct Operands {
   const typename Multiplier<Scalar>::Input* input;
   std::int64_t pixel_pitch;  // numbers from one pixel to the next
   const Scalar* weight;
-  std::int64_t panel_pitch;  // numbers from one panel to the next
+  std::int64_t panel_pitch;    // numbers from one panel to the next
+  std::int64_t row_pitch = 0;  // numbers from one output row to the next
 };
 
 // The sums of neighbouring pixels and a group of output channels: where they begin, and where they
-// are left.
+// are left. Those of a second output row are kColumns<Scalar> pixels further on.
 template <class Scalar>
 struct Sums {
   const Accumulator<Scalar>* from;

@@ -53,25 +53,28 @@ template <int kPixels, class Scalar>
   }
   const Scalar* weight = operands.weight;
   const std::int64_t pitch = operands.pixel_pitch;
-  for (std::int64_t run = 0; run < reduction.count; ++run) {
-    const typename Method::Input* input = operands.input + reduction.offsets[run];
-    for (std::int64_t k = 0; k < reduction.length; k += Method::kInterleave) {
-      typename Method::Factors factors[kVectors];
-#pragma GCC unroll 8
-      for (int vector = 0; vector < kVectors; ++vector) {
-        factors[vector] =
-            Method::weights(weight + vector / kPanelVectors<Number> * operands.panel_pitch +
-                            vector % kPanelVectors<Number> * kLanes<Number> * Method::kInterleave);
-      }
-      weight += kPanel * Method::kInterleave;
-#pragma GCC unroll 8
-      for (int pixel = 0; pixel < kPixels; ++pixel) {
-        const typename Method::Factors spread = Method::spread(input + pixel * pitch + k);
+  for (std::int64_t index = 0; index < reduction.count; ++index) {
+    const typename Method::Input* input = operands.input + reduction.offsets[index];
+    for (std::int64_t tap = 0; tap < reduction.taps; ++tap) {
+      for (std::int64_t k = 0; k < reduction.length; k += Method::kInterleave) {
+        typename Method::Factors factors[kVectors];
 #pragma GCC unroll 8
         for (int vector = 0; vector < kVectors; ++vector) {
-          Method::add(totals[pixel][vector], spread, factors[vector]);
+          factors[vector] = Method::weights(
+              weight + vector / kPanelVectors<Number> * operands.panel_pitch +
+              vector % kPanelVectors<Number> * kLanes<Number> * Method::kInterleave);
+        }
+        weight += kPanel * Method::kInterleave;
+#pragma GCC unroll 8
+        for (int pixel = 0; pixel < kPixels; ++pixel) {
+          const typename Method::Factors spread = Method::spread(input + pixel * pitch + k);
+#pragma GCC unroll 8
+          for (int vector = 0; vector < kVectors; ++vector) {
+            Method::add(totals[pixel][vector], spread, factors[vector]);
+          }
         }
       }
+      input += reduction.tap_pitch;
     }
   }
 #pragma GCC unroll 8
@@ -94,15 +97,23 @@ inline void multiply_add_up_to(std::int64_t pixels, const Operands<Scalar>& oper
   }
 }
 
-// The products of the reduction for a row of pixels and all output channels of a group, added to
-// what the sums begin with.
+// The products of the reduction for pixels of `rows` output rows and all output channels of a
+// group, added to what the sums begin with.
 template <class Scalar>
 class VectorMultiplication {
  public:
   using Number = Accumulator<Scalar>;
 
-  // Pixels whose sums stay in the first-level cache: a whole number of what is multiplied at once.
-  static constexpr std::int64_t kColumns = 24;
+  static constexpr std::int64_t kRows = 1;  // that are best summed up together
+
+  void add(std::int64_t rows, std::int64_t pixels, const Operands<Scalar>& operands,
+           const Reduction& reduction, const Sums<Scalar>& sums) {
+    for (std::int64_t row = 0; row < rows; ++row) {
+      Operands<Scalar> part = operands;
+      part.input += row * operands.row_pitch;
+      add(pixels, part, reduction, sums.part(row * kColumns<Scalar>, 0));
+    }
+  }
 
   void add(std::int64_t pixels, const Operands<Scalar>& operands, const Reduction& reduction,
            const Sums<Scalar>& sums) {

@@ -1,11 +1,9 @@
-// The sums of convolutions on AMX: 32 pixels and two panels of output channels at a time.
-//
-//            weights of panel 0   weights of panel 1
-//   pixels 0-15     sums 0               sums 1
-//   pixels 16-31    sums 2               sums 3
+// The sums of convolutions on AMX: 32 pixels of an output row at a time.
 //
 // The inputs of 16 pixels are 16 rows of a tile, read where they lie; one load takes 64 bytes of
-// the reduction. A panel's weights for those are one tile, stored one row after the other.
+// the reduction. A panel's weights for those are one tile, stored one row after the other. Tiles
+// always have 16 rows: where there are fewer pixels, what lies behind them is read and multiplied,
+// too (it takes no longer), and its sums mean nothing.
 #pragma once
 
 #include <cstdint>
@@ -18,102 +16,211 @@ namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 // Tiles by what they hold.
 inline constexpr int kInputs = 4, kWeights = 6;  // two each, behind four tiles of sums
 
-inline constexpr std::int64_t kPixelsOfTiles = 2 * kTileRows;
+// Distances in bytes.
+template <class Scalar>
+inline constexpr std::int64_t kSumsPitch = kGroup<Scalar> * sizeof(float);
+template <class Scalar>
+inline constexpr std::int64_t kPanelRow = kPanel * 2 * sizeof(Scalar);
 
-template <bool two_rows, class Scalar>
-inline void multiply_add_tiles(const Operands<Scalar>& operands, const Reduction& reduction,
-                               const Sums<Scalar>& sums) {
-  constexpr std::int64_t kPitch = kGroup<Scalar> * sizeof(float);
-  constexpr std::int64_t kPanelRow = kPanel * 2 * sizeof(Scalar);
+// Numbers of the reduction that a tile takes, of runs that are 64 bytes or whole multiples of them,
+// or fewer.
+template <class Scalar>
+inline std::int64_t numbers_of_tile(const Reduction& reduction) {
+  constexpr std::int64_t kNumbers = kTileBytes / sizeof(Scalar);
+  return reduction.length < kNumbers ? reduction.length : kNumbers;
+}
+
+// One row of pixels and two panels:
+//
+//                  weights of panel 0   weights of panel 1
+//   pixels 0-15          sums 0               sums 1
+//   pixels 16-31         sums 2               sums 3
+template <bool beyond_16, class Scalar>
+inline void multiply_add_row(const Operands<Scalar>& operands, const Reduction& reduction,
+                             const Sums<Scalar>& sums) {
   const std::int64_t from_pitch = sums.from_pitch * static_cast<std::int64_t>(sizeof(float));
   const std::int64_t pitch = operands.pixel_pitch * static_cast<std::int64_t>(sizeof(Scalar));
-  const Sums<Scalar> sums_below = sums.part(kTileRows, 0);
-  const std::int64_t below = kTileRows * operands.pixel_pitch;
+  const Sums<Scalar> sums_behind = sums.part(kTileRows, 0);
+  const std::int64_t behind = kTileRows * operands.pixel_pitch;
   load_tile<0>(sums.from, from_pitch);
   load_tile<1>(sums.from + kPanel, from_pitch);
-  if constexpr (two_rows) {
-    load_tile<2>(sums_below.from, from_pitch);
-    load_tile<3>(sums_below.from + kPanel, from_pitch);
+  if constexpr (beyond_16) {
+    load_tile<2>(sums_behind.from, from_pitch);
+    load_tile<3>(sums_behind.from + kPanel, from_pitch);
   }
-  constexpr std::int64_t kNumbers = kTileBytes / sizeof(Scalar);
-  const std::int64_t numbers = reduction.length < kNumbers ? reduction.length : kNumbers;
+  const std::int64_t numbers = numbers_of_tile<Scalar>(reduction);
   const Scalar* weight = operands.weight;
-  for (std::int64_t run = 0; run < reduction.count; ++run) {
-    const Scalar* input = operands.input + reduction.offsets[run];
-    for (std::int64_t k = 0; k < reduction.length; k += numbers) {
-      load_tile<kWeights>(weight, kPanelRow);
-      load_tile<kInputs>(input + k, pitch);
-      multiply_tiles<0, kInputs, kWeights>(Scalar{});
-      load_tile<kWeights + 1>(weight + operands.panel_pitch, kPanelRow);
-      multiply_tiles<1, kInputs, kWeights + 1>(Scalar{});
-      if constexpr (two_rows) {
-        load_tile<kInputs + 1>(input + below + k, pitch);
-        multiply_tiles<2, kInputs + 1, kWeights>(Scalar{});
-        multiply_tiles<3, kInputs + 1, kWeights + 1>(Scalar{});
+  for (std::int64_t index = 0; index < reduction.count; ++index) {
+    const Scalar* input = operands.input + reduction.offsets[index];
+    for (std::int64_t tap = 0; tap < reduction.taps; ++tap) {
+      for (std::int64_t k = 0; k < reduction.length; k += numbers) {
+        load_tile<kWeights>(weight, kPanelRow<Scalar>);
+        load_tile<kInputs>(input + k, pitch);
+        multiply_tiles<0, kInputs, kWeights>(Scalar{});
+        load_tile<kWeights + 1>(weight + operands.panel_pitch, kPanelRow<Scalar>);
+        multiply_tiles<1, kInputs, kWeights + 1>(Scalar{});
+        if constexpr (beyond_16) {
+          load_tile<kInputs + 1>(input + behind + k, pitch);
+          multiply_tiles<2, kInputs + 1, kWeights>(Scalar{});
+          multiply_tiles<3, kInputs + 1, kWeights + 1>(Scalar{});
+        }
+        weight += numbers * kPanel;
       }
-      weight += numbers * kPanel;
+      input += reduction.tap_pitch;
     }
+    keep_vectors_awake();
   }
-  store_tile<0>(sums.to, kPitch);
-  store_tile<1>(sums.to + kPanel, kPitch);
-  if constexpr (two_rows) {
-    store_tile<2>(sums_below.to, kPitch);
-    store_tile<3>(sums_below.to + kPanel, kPitch);
+  store_tile<0>(sums.to, kSumsPitch<Scalar>);
+  store_tile<1>(sums.to + kPanel, kSumsPitch<Scalar>);
+  if constexpr (beyond_16) {
+    store_tile<2>(sums_behind.to, kSumsPitch<Scalar>);
+    store_tile<3>(sums_behind.to + kPanel, kSumsPitch<Scalar>);
   }
 }
 
-// VectorMultiplication of multiply.h on tiles, which it uses until it ends.
+// Of two rows of pixels whose taps are one above the other, one panel. An input row is loaded once
+// for both: the upper pixels see it by tap `row`, the lower ones by the tap above that. So weights
+// are read half as often as by multiply_add_row, and they come from the second-level cache.
+//
+//                  pixels 0-15   pixels 16-31
+//   upper row         sums 0        sums 1
+//   lower row         sums 2        sums 3
+template <int row, int taps, bool beyond_16, class Scalar>
+inline void multiply_input_rows(const Scalar* input, std::int64_t pitch, std::int64_t behind,
+                                std::int64_t tap_pitch, const Scalar* weight,
+                                std::int64_t weight_pitch) {
+  constexpr int kUpper = kWeights + row % 2, kLower = kWeights + (row + 1) % 2;
+  load_tile<kInputs>(input, pitch);
+  if constexpr (row > 0) multiply_tiles<2, kInputs, kLower>(Scalar{});
+  if constexpr (row < taps) {
+    load_tile<kUpper>(weight, kPanelRow<Scalar>);
+    multiply_tiles<0, kInputs, kUpper>(Scalar{});
+  }
+  if constexpr (beyond_16) {
+    load_tile<kInputs + 1>(input + behind, pitch);
+    if constexpr (row > 0) multiply_tiles<3, kInputs + 1, kLower>(Scalar{});
+    if constexpr (row < taps) multiply_tiles<1, kInputs + 1, kUpper>(Scalar{});
+  }
+  if constexpr (row < taps) {
+    multiply_input_rows<row + 1, taps, beyond_16>(input + tap_pitch, pitch, behind, tap_pitch,
+                                                  weight + weight_pitch, weight_pitch);
+  }
+}
+
+template <int taps, bool beyond_16, class Scalar>
+inline void multiply_add_two_rows(const Operands<Scalar>& operands, const Reduction& reduction,
+                                  const Sums<Scalar>& sums) {
+  const std::int64_t from_pitch = sums.from_pitch * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t pitch = operands.pixel_pitch * static_cast<std::int64_t>(sizeof(Scalar));
+  const Sums<Scalar> behind = sums.part(kTileRows, 0);
+  const Sums<Scalar> below = sums.part(kColumns<Scalar>, 0);
+  const Sums<Scalar> below_behind = below.part(kTileRows, 0);
+  load_tile<0>(sums.from, from_pitch);
+  load_tile<2>(below.from, from_pitch);
+  if constexpr (beyond_16) {
+    load_tile<1>(behind.from, from_pitch);
+    load_tile<3>(below_behind.from, from_pitch);
+  }
+  const std::int64_t numbers = numbers_of_tile<Scalar>(reduction);
+  const std::int64_t weights_of_tap = reduction.length * kPanel;
+  const Scalar* weight = operands.weight;
+  for (std::int64_t index = 0; index < reduction.count; ++index) {
+    const Scalar* input = operands.input + reduction.offsets[index];
+    for (std::int64_t k = 0; k < reduction.length; k += numbers) {
+      multiply_input_rows<0, taps, beyond_16>(input + k, pitch, kTileRows * operands.pixel_pitch,
+                                              reduction.tap_pitch, weight + k * kPanel,
+                                              weights_of_tap);
+    }
+    weight += taps * weights_of_tap;
+    keep_vectors_awake();
+  }
+  store_tile<0>(sums.to, kSumsPitch<Scalar>);
+  store_tile<2>(below.to, kSumsPitch<Scalar>);
+  if constexpr (beyond_16) {
+    store_tile<1>(behind.to, kSumsPitch<Scalar>);
+    store_tile<3>(below_behind.to, kSumsPitch<Scalar>);
+  }
+}
+
+// VectorMultiplication of multiply.h on tiles, which it uses until it ends; of up to kColumns
+// pixels.
 template <class Scalar>
 class TileMultiplication {
  public:
-  static constexpr std::int64_t kColumns = kPixelsOfTiles;
+  static constexpr std::int64_t kRows = 2;
 
   TileMultiplication() = default;
   TileMultiplication(const TileMultiplication&) = delete;
   TileMultiplication& operator=(const TileMultiplication&) = delete;
   ~TileMultiplication() {
-    if (pixels_ > 0) release_tiles();
+    if (numbers_ > 0) release_tiles();
   }
 
-  static_assert(kGroup<Scalar> == 2 * kPanel);
+  static_assert(kGroup<Scalar> == 2 * kPanel && kColumns<Scalar> == 2 * kTileRows);
 
-  void add(std::int64_t pixels, const Operands<Scalar>& operands, const Reduction& reduction,
-           const Sums<Scalar>& sums) {
-    for (std::int64_t pixel = 0; pixel < pixels; pixel += kPixelsOfTiles) {
-      const std::int64_t left = pixels - pixel;
-      take_shapes(left < kPixelsOfTiles ? left : kPixelsOfTiles, reduction.length);
-      Operands<Scalar> part = operands;
-      part.input += pixel * operands.pixel_pitch;
-      if (pixels_ > kTileRows) {
-        multiply_add_tiles<true>(part, reduction, sums.part(pixel, 0));
-      } else {
-        multiply_add_tiles<false>(part, reduction, sums.part(pixel, 0));
-      }
+  void add(std::int64_t rows, std::int64_t pixels, const Operands<Scalar>& operands,
+           const Reduction& reduction, const Sums<Scalar>& sums) {
+    take_shapes(numbers_of_tile<Scalar>(reduction));
+    if (pixels > kTileRows) {
+      add<true>(rows, operands, reduction, sums);
+    } else {
+      add<false>(rows, operands, reduction, sums);
     }
   }
 
  private:
-  // For so many pixels; runs of the reduction are 64 bytes or whole multiples of them, or fewer.
-  void take_shapes(std::int64_t pixels, std::int64_t run_length) {
-    if (pixels == pixels_ && run_length == run_length_) return;
-    pixels_ = pixels;
-    run_length_ = run_length;
-    const std::int64_t above = pixels < kTileRows ? pixels : kTileRows;
-    const std::int64_t below = pixels - above;
-    const std::int64_t run_bytes = run_length * static_cast<std::int64_t>(sizeof(Scalar));
-    const std::int64_t input_bytes = run_bytes < kTileBytes ? run_bytes : kTileBytes;
-    TileShapes shapes;
-    for (int panel = 0; panel < 2; ++panel) {
-      shapes.set(panel, above, kTileBytes);
-      if (below > 0) shapes.set(2 + panel, below, kTileBytes);
-      shapes.set(kWeights + panel, input_bytes / 4, kTileBytes);
+  template <bool beyond_16>
+  void add(std::int64_t rows, const Operands<Scalar>& operands, const Reduction& reduction,
+           const Sums<Scalar>& sums) {
+    if (rows == 2 && operands.row_pitch == reduction.tap_pitch) {
+      add_two_rows<beyond_16>(operands, reduction, sums);
+      return;
     }
-    shapes.set(kInputs, above, input_bytes);
-    if (below > 0) shapes.set(kInputs + 1, below, input_bytes);
+    for (std::int64_t row = 0; row < rows; ++row) {
+      Operands<Scalar> part = operands;
+      part.input += row * operands.row_pitch;
+      multiply_add_row<beyond_16>(part, reduction, sums.part(row * kColumns<Scalar>, 0));
+    }
+  }
+
+  template <bool beyond_16>
+  void add_two_rows(const Operands<Scalar>& operands, const Reduction& reduction,
+                    const Sums<Scalar>& sums) {
+    for (std::int64_t panel = 0; panel < 2; ++panel) {
+      Operands<Scalar> part = operands;
+      part.weight += panel * operands.panel_pitch;
+      const Sums<Scalar> to = sums.part(0, panel);
+      switch (reduction.taps) {
+        case 1:
+          multiply_add_two_rows<1, beyond_16>(part, reduction, to);
+          break;
+        case 2:
+          multiply_add_two_rows<2, beyond_16>(part, reduction, to);
+          break;
+        case 3:
+          multiply_add_two_rows<3, beyond_16>(part, reduction, to);
+          break;
+        default:
+          multiply_add_two_rows<4, beyond_16>(part, reduction, to);
+      }
+    }
+  }
+
+  // For so many numbers of the reduction.
+  void take_shapes(std::int64_t numbers) {
+    if (numbers == numbers_) return;
+    numbers_ = numbers;
+    const std::int64_t input_bytes = numbers * static_cast<std::int64_t>(sizeof(Scalar));
+    TileShapes shapes;
+    for (int sums = 0; sums < kInputs; ++sums) shapes.set(sums, kTileRows, kTileBytes);
+    for (int operand = 0; operand < 2; ++operand) {
+      shapes.set(kInputs + operand, kTileRows, input_bytes);
+      shapes.set(kWeights + operand, input_bytes / 4, kTileBytes);
+    }
     configure_tiles(shapes);
   }
 
-  std::int64_t pixels_ = 0, run_length_ = 0;  // that the tiles' shapes are for
+  std::int64_t numbers_ = 0;  // that the tiles' shapes are for
 };
 
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

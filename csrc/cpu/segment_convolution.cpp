@@ -22,18 +22,17 @@ class SegmentSource {
       : segment_(segment),
         pixels_(problem, segment),
         width_((problem.width - 1) * segment.stride + segment.kernel),
-        in_place_(std::is_same_v<Scalar, Input> && segment.pixel_channels == kBlockChannels &&
-                  !segment.resampled && segment.padding == 0 && width_ <= segment.width &&
+        in_place_(std::is_same_v<Scalar, Input> && !Multiplier<Scalar>::kOnTiles &&
+                  segment.pixel_channels == kBlockChannels && !segment.resampled &&
+                  segment.padding == 0 && width_ <= segment.width &&
                   (problem.height - 1) * segment.stride + segment.kernel <= segment.height),
-        offsets_(taps() * segment.channels / kBlockChannels) {
+        offsets_(blocks() * segment.kernel) {
     if (!has_memory()) return;
-    // In the order of the weights: blocks of channels, columns, rows.
+    // In the order of the weights: blocks of channels, columns.
     std::int64_t* offset = offsets_.data();
-    for (std::int64_t block = 0; block < segment.channels / kBlockChannels; ++block) {
+    for (std::int64_t block = 0; block < blocks(); ++block) {
       for (int s = 0; s < segment.kernel; ++s) {
-        for (int r = 0; r < segment.kernel; ++r) {
-          *offset++ = r * line() + block * block_pitch() + s * kBlockChannels;
-        }
+        *offset++ = block * block_pitch() + s * kBlockChannels;
       }
     }
   }
@@ -41,11 +40,11 @@ class SegmentSource {
   bool has_memory() const { return pixels_.has_memory() && offsets_.data() != nullptr; }
 
   Reduction reduction() const {
-    return {offsets_.data(), taps() * segment_.channels / kBlockChannels, kBlockChannels};
+    return {offsets_.data(), blocks() * segment_.kernel, segment_.kernel, line(), kBlockChannels};
   }
   std::int64_t pixel_pitch() const { return segment_.stride * kBlockChannels; }
   std::int64_t row_pitch() const { return segment_.stride * line(); }
-  std::int64_t group_pitch() const { return segment_.channels / kBlockChannels * block_pitch(); }
+  std::int64_t group_pitch() const { return blocks() * block_pitch(); }
 
   std::int64_t input_length(std::int64_t rows) const {
     return ((rows - 1) * segment_.stride + segment_.kernel) * line();
@@ -73,7 +72,7 @@ class SegmentSource {
   // side by side; at the distance of all channels, most of the first-level cache would stay empty.
   static constexpr std::int64_t kBlockChannels = SegmentPixels<Scalar>::kBlockChannels;
 
-  std::int64_t taps() const { return segment_.kernel * segment_.kernel; }
+  std::int64_t blocks() const { return segment_.channels / kBlockChannels; }
   // Numbers from one block, and one row, to the next: of a strip, or of the input, whose pixels
   // have one block then.
   std::int64_t block_pitch() const { return width_ * kBlockChannels; }

@@ -22,17 +22,20 @@ class SquaredDifferences {
     const Number scale = Number{1} / static_cast<Number>(grid_.output_channels);
     const std::int64_t plane = tile.first_output / kPlaneChannels;
     const bool first = tile.first_output % kPlaneChannels == 0;
-    const std::int64_t row = (plane * grid_.batch + tile.image) * grid_.height + tile.row;
-    Number* map = output_ + row * grid_.width + tile.column;
-    for (std::int64_t column = 0; column < tile.columns; ++column) {
-      Vector<Number> squares = {};
-      for (std::int64_t index = 0; index < kGroup<Scalar>; index += kLanes<Number>) {
-        const Vector<Number> value = load(sums + index);
-        squares += value * value;
+    const std::int64_t line = (plane * grid_.batch + tile.image) * grid_.height + tile.row;
+    for (std::int64_t row = 0; row < tile.rows; ++row) {
+      Number* map = output_ + (line + row) * grid_.width + tile.column;
+      const Number* from = sums + row * tile.pitch * kGroup<Scalar>;
+      for (std::int64_t column = 0; column < tile.columns; ++column) {
+        Vector<Number> squares = {};
+        for (std::int64_t index = 0; index < kGroup<Scalar>; index += kLanes<Number>) {
+          const Vector<Number> value = load(from + index);
+          squares += value * value;
+        }
+        const Number mean = scale * sum_of_lanes<Number>(squares);
+        map[column] = first ? mean : map[column] + mean;
+        from += kGroup<Scalar>;
       }
-      const Number mean = scale * sum_of_lanes<Number>(squares);
-      map[column] = first ? mean : map[column] + mean;
-      sums += kGroup<Scalar>;
     }
   }
 

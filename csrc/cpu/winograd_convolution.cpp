@@ -81,7 +81,7 @@ class WinogradTiles {
   void multiply(std::int64_t tiles, std::int64_t output) {
     const std::int64_t panel_pitch = kPlanePoints * grid_.length * kPanel;
     const std::int64_t offset = 0;
-    const Reduction reduction{&offset, 1, grid_.length};
+    const Reduction reduction{&offset, 1, 1, 0, grid_.length};
     const Scalar* input = values_.data() + (output < grid_.second_group ? 0 : grid_.length);
     const Scalar* weight =
         static_cast<const Scalar*>(problem_.weight) + output / kPanel * panel_pitch;
@@ -121,7 +121,8 @@ class WinogradTiles {
     }
     const std::int64_t window = grid_.pooled ? 2 : 1;
     for (std::int64_t row = 0; row < height; row += window) {
-      finish_(ConvolutionTile{tiles.image, first_row + row, 0, tiled_.width, output},
+      finish_(ConvolutionTile{tiles.image, first_row + row, 0, window, tiled_.width, tiled_.width,
+                              output},
               sums_.data() + row * line);
     }
   }

@@ -71,15 +71,11 @@ class FilterGradient {
                                      ? problem_.input_channels
                                      : problem_.output_channels;
     const bool done =
-        zeros_.reserve(longest) && offsets_.reserve(kTilesInCache) &&
-        inputs_.reserve(kPlanePoints * input_pitch_) &&
+        zeros_.reserve(longest) && inputs_.reserve(kPlanePoints * input_pitch_) &&
         gradients_.reserve(kPlanePoints * gradient_pitch_) &&
         sums_.reserve(kPlanePoints * problem_.input_channels * problem_.output_channels);
     if (!done) return false;
     std::memset(zeros_.data(), 0, static_cast<std::size_t>(longest) * sizeof(Number));
-    for (std::int64_t tile = 0; tile < kTilesInCache; ++tile) {
-      offsets_[tile] = tile * problem_.input_channels;
-    }
     return true;
   }
 
@@ -140,13 +136,14 @@ class FilterGradient {
     const Number* gradient = gradients_.data() + point * gradient_pitch_ +
                              group * (kGroup<Number> / kPanel) * panel_pitch;
     VectorMultiplication<Number> multiplication;
+    const std::int64_t offset = 0;
     for (std::int64_t tile = 0; tile < tiles; tile += kTilesInCache) {
       const std::int64_t left = tiles - tile;
       const bool begins = first && tile == 0;
       multiplication.add(
           problem_.input_channels,
           {input + tile * problem_.input_channels, 1, gradient + tile * kPanel, panel_pitch},
-          {offsets_.data(), left < kTilesInCache ? left : kTilesInCache, 1},
+          {&offset, 1, left < kTilesInCache ? left : kTilesInCache, problem_.input_channels, 1},
           {begins ? zeros_.data() : sums, begins ? 0 : std::int64_t{kGroup<Number>}, sums});
     }
   }
@@ -188,7 +185,6 @@ class FilterGradient {
   const std::int64_t tile_rows_, tile_columns_, tiles_;
   std::int64_t at_once_, input_pitch_, gradient_pitch_;
   Scratch<Number> zeros_, inputs_, gradients_, sums_;
-  Scratch<std::int64_t> offsets_;
 };
 
 template <class Number>
