@@ -12,6 +12,11 @@ namespace {
 
 constexpr std::int64_t kColours = kImageChannels - 1;
 
+inline float widened(BFloat16 value) { return bfloat16_to_float(value); }
+inline float widened(Half value) { return half_to_float(value); }
+inline void narrow(float value, BFloat16& to) { to = float_to_bfloat16(value); }
+inline void narrow(float value, Half& to) { to = float_to_half(value); }
+
 // A row of an image's colours as they are multiplied.
 template <class Scalar, class Value>
 class ColourRows {
@@ -38,17 +43,25 @@ class ColourRows {
           to[column * kImageChannels + colour] = of_byte_[bytes[column * kColours + colour]];
         }
       }
-    } else {
+    } else if constexpr (std::is_same_v<Input, Value>) {
       for (std::int64_t colour = 0; colour < kColours; ++colour) {
         const Value* numbers = colours + colour * pixels + row * width;
-        for (std::int64_t column = 0; column < width; column += kLanes<Number>) {
-          Input converted[kLanes<Number>];
-          const std::int64_t left = width - column;
-          const std::int64_t count = left < kLanes<Number> ? left : kLanes<Number>;
-          store(converted, load_up_to(numbers + column, count));
-          for (std::int64_t i = 0; i < count; ++i) {
-            to[(column + i) * kImageChannels + colour] = converted[i];
-          }
+        for (std::int64_t column = 0; column < width; ++column) {
+          to[column * kImageChannels + colour] = numbers[column];
+        }
+      }
+    } else {
+      // What rounding takes from a number is given to its right neighbour: filters that add up
+      // what lies side by side see a fraction of the errors.
+      const Value* numbers = colours + row * width;
+      Value carried[kColours] = {};
+      for (std::int64_t column = 0; column < width; ++column) {
+        for (std::int64_t colour = 0; colour < kColours; ++colour) {
+          Input& stored = to[column * kImageChannels + colour];
+          const Value wanted = numbers[colour * pixels + column] + carried[colour];
+          narrow(wanted, stored);
+          const Value lost = wanted - widened(stored);
+          carried[colour] = lost == lost ? lost : Value{};  // a NaN stays where it is
         }
       }
     }

@@ -131,14 +131,23 @@ ScalarType accumulator_of(ScalarType type) {
   return type == ScalarType::float64 ? ScalarType::float64 : ScalarType::float32;
 }
 
-double rounded(double value, const Precision& precision) {
-  double result = value;
+Filters rounded(Filters filters, const Precision& precision) {
+  const std::int64_t weights = filters.input_channels * filters.taps();
   for_floating_type(precision.type, [&](auto stored) {
-    convert(value, stored, precision);
-    result = widened(stored);
+    for (std::int64_t output = 0; output < filters.output_channels; ++output) {
+      double* weight = &filters.at(output, 0, 0);
+      double carried = 0;
+      for (std::int64_t i = 0; i < weights; ++i) {
+        const double wanted = weight[i] + carried;
+        convert(wanted, stored, precision);
+        const bool holds = std::isfinite(widened(stored));
+        if (holds) weight[i] = widened(stored);
+        carried = holds ? wanted - weight[i] : 0;
+      }
+    }
     return kOk;
   });
-  return result;
+  return filters;
 }
 
 Rows rows_first(const Filters& filters) {

@@ -24,8 +24,11 @@ std::int64_t bytes_of(ScalarType type);
 // In which sums are formed and biases, means and maps are kept.
 ScalarType accumulator_of(ScalarType type);
 
-// What is left of a weight in this precision; infinite where it is too large.
-double rounded(double value, const Precision& precision);
+// What is left of filters in this precision. What rounding takes from a weight is given to the next
+// one of the same output channel, so that inputs which are much alike (neighbouring pixels, the
+// colours of a pixel, anything with a mean) see a sum of errors that is no larger than one of them.
+// Weights that are too large stay as they are.
+Filters rounded(Filters filters, const Precision& precision);
 
 // Writes the row of weights of an output channel.
 using Row = std::function<void(std::int64_t output, double* row)>;

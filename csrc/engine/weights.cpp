@@ -67,14 +67,20 @@ void check(const Model& model) {
 // behind the normalisation, it goes into the channel that is 1 inside the image.
 Filters over_bytes(const Filters& filters, const Normalisation& normalisation,
                    const Precision& precision, bool zeros_are_padded) {
-  Filters result = padded(filters, filters.output_channels, kImageChannels);
+  Filters scaled = filters;
+  for (std::int64_t output = 0; output < filters.output_channels; ++output) {
+    for (std::int64_t channel = 0; channel < 3; ++channel) {
+      for (std::int64_t tap = 0; tap < filters.taps(); ++tap) {
+        scaled.at(output, channel, tap) /= kWhite * normalisation.deviation[channel];
+      }
+    }
+  }
+  Filters result = padded(rounded(scaled, precision), filters.output_channels, kImageChannels);
   for (std::int64_t output = 0; output < filters.output_channels; ++output) {
     for (std::int64_t tap = 0; tap < filters.taps(); ++tap) {
       double shift = 0;
       for (std::int64_t channel = 0; channel < 3; ++channel) {
-        double& weight = result.at(output, channel, tap);
-        weight = rounded(weight / (kWhite * normalisation.deviation[channel]), precision);
-        shift -= weight * kWhite * normalisation.mean[channel];
+        shift -= result.at(output, channel, tap) * kWhite * normalisation.mean[channel];
       }
       double& constant = zeros_are_padded ? result.at(output, 3, tap)
                                           : result.bias[static_cast<std::size_t>(output)];
@@ -138,12 +144,13 @@ class Fusion {
             false};
   }
 
-  Layer over_image(const Filters& filters, const std::string& name) {
+  Layer over_image(const Filters& exact, const std::string& name) {
+    const Filters filters = rounded(exact, precision_);
     return append(filters, rows_first(filters), layout_, filters.bias, precision_, name);
   }
 
   // Filters that are summed up, all of this stride.
-  Layer over_segments(const std::vector<Filters>& segments, int stride, const std::string& name) {
+  Layer over_segments(std::vector<Filters> segments, int stride, const std::string& name) {
     std::vector<double> bias = segments[0].bias;
     for (std::size_t i = 1; i < segments.size(); ++i) {
       for (std::size_t output = 0; output < bias.size(); ++output) {
@@ -151,6 +158,9 @@ class Fusion {
       }
     }
     const bool winograd = has_winograd_ && stride == 1 && fewer_at_points(segments);
+    if (!winograd) {
+      for (Filters& filters : segments) filters = rounded(std::move(filters), precision_);
+    }
     const Rows rows =
         winograd ? at_points(segments) : in_blocks(segments, block_channels(precision_.type));
     Layer layer = append(segments[0], rows, layout_, bias, precision_, name);
@@ -187,8 +197,9 @@ class Fusion {
       } else if (i < kEncoderLayers) {
         weights_.encoder.push_back(over_segments({filters}, 2, name));
       } else if (i == kEncoderLayers) {
+        const Filters linear = rounded(filters, precision_);
         weights_.bottleneck =
-            append(filters, rows_first(filters), kRowByRow, filters.bias, precision_, name);
+            append(linear, rows_first(linear), kRowByRow, linear.bias, precision_, name);
       } else {
         weights_.decoder.push_back(over_segments({filters}, 1, name));
       }
