@@ -41,7 +41,7 @@ def random_puad() -> Puad:
 def test_cost_of_puad(compare, model):
     # Several, which the detector takes one after the other: the engine's calls vary by percents.
     images = torch.randint(0, 256, (4, 480, 640, 3), dtype=torch.uint8)
-    detector = Detector(model)
+    detector = Detector(model, precision="float32")
     # A detector of a model without PUAD would not do: it computes the pooled feature all the same.
     engine = Engine(model, precision="float32", batch_size=1)
 

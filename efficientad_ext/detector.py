@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from efficientad_ext import ops
 from efficientad_ext._execution import has_tensor_cores
+from efficientad_ext._instruction_set import IN_USE
 from efficientad_ext.architecture import FEATURE_CHANNELS, BlindBorder, blind_border
 from efficientad_ext.engine import Engine
 from efficientad_ext.images import Images, iterate_images
@@ -71,12 +72,13 @@ class Detector:
         model: a trained and calibrated model, see `load_model`.
         device: where to compute, such as "cpu" or "cuda".
         precision: of weights and feature maps. "auto" is "float16" on CUDA devices of compute
-            capability 8.0 or higher, or "bfloat16" where the model's largest activation leaves too
-            little room below float16's largest number, and "float32" elsewhere. On CUDA,
-            "float16", "bfloat16" and "tf32" (float32 multiplied with 10 bits behind the point) run
-            on the engine, see `engine.Engine`, and "float32" runs on torch's convolutions, exact
-            and slower. The CPU has "float32", "bfloat16" and "float16", all on the engine; float32
-            is the fastest of them but where AMX multiplies the others.
+            capability 8.0 or higher and on processors whose AMX multiplies it, or "bfloat16" where
+            the model's largest activation leaves too little room below float16's largest number;
+            "bfloat16" on other processors with AMX; and "float32" elsewhere. On CUDA, "float16",
+            "bfloat16" and "tf32" (float32 multiplied with 10 bits behind the point) run on the
+            engine, see `engine.Engine`, and "float32" runs on torch's convolutions, exact and
+            slower. The CPU has "float32", "bfloat16" and "float16", all on the engine; float32 is
+            the fastest of them but where AMX multiplies the others.
         batch_size: how many images to hold in the network's input format at once; on CUDA they
             go through the networks together, on the CPU one after the other.
         alignment: "pixel_exact" puts feature (i, j) at pixel (16 + 4 i, 16 + 4 j) of the
@@ -320,9 +322,9 @@ def _networks(
     if precision not in get_args(Precision):
         names = ", ".join(f'"{name}"' for name in get_args(Precision))
         raise ValueError(f"precision is {precision!r}; expected one of {names}")
+    if precision == "auto":
+        precision = _auto_precision(model, device)
     if device.type == "cuda":
-        if precision == "auto":
-            precision = _auto_precision(model, device)
         if precision == "float32":
             return Networks(model, device, torch.float32, batch_size)
         return Engine(model, device, precision=precision, batch_size=batch_size, features=True)
@@ -331,8 +333,6 @@ def _networks(
             f'precision "{precision}" is for CUDA devices; on {device}, choose "float32", '
             '"float16" or "bfloat16"'
         )
-    if precision == "auto":
-        precision = "float32"
     # On a CPU a batch gains nothing.
     return Engine(model, device, precision=precision, batch_size=1, features=True)
 
@@ -340,8 +340,18 @@ def _networks(
 def _auto_precision(
     model: Model, device: torch.device
 ) -> Literal["float32", "float16", "bfloat16"]:
-    if not has_tensor_cores(device):
-        return "float32"
+    """The truest of those that the device multiplies fastest."""
+    fastest = _fastest_precisions(device)
     largest = model.largest_activation
     fits = largest is None or _HEADROOM * largest <= torch.finfo(torch.float16).max
-    return "float16" if fits else "bfloat16"
+    if "float16" in fastest and fits:
+        return "float16"
+    return "bfloat16" if "bfloat16" in fastest else "float32"
+
+
+def _fastest_precisions(device: torch.device) -> tuple[str, ...]:
+    """What the device multiplies much faster than float32."""
+    if device.type == "cuda":
+        return ("float16", "bfloat16") if has_tensor_cores(device) else ()
+    on_tiles = {"amx_fp16": ("float16", "bfloat16"), "amx_bf16": ("bfloat16",)}
+    return on_tiles.get(IN_USE, ())

@@ -28,7 +28,7 @@ def reference(reference_networks):
 
 @pytest.fixture(scope="module")
 def detector(reference) -> Detector:
-    return Detector(reference.model)
+    return Detector(reference.model, precision="float32")
 
 
 def random_image(height: int = 128, width: int = 160, channels: int = 3, bits: int = 8):
@@ -62,7 +62,7 @@ def assert_same(one: Detection, other: Detection) -> None:
 def test_maps_are_those_of_the_method(reference_networks, size, input_size):
     reference = reference_networks(size, input_size)
     x = torch.randn(1, 3, *input_size)
-    actual = Detector(reference.model).maps(x)
+    actual = Detector(reference.model, precision="float32").maps(x)
     for actual_map, expected_map in zip(actual, reference.maps(x), strict=True):
         assert actual_map.dtype == torch.float32
         assert tuple(actual_map.shape) == (len(x), 1, *feature_grid(*input_size))
@@ -108,7 +108,7 @@ def test_map_at_another_size_shows_the_same_places(detector):
 
 def test_the_papers_alignment(reference):
     image = random_image()
-    detector = Detector(reference.model, alignment="paper")
+    detector = Detector(reference.model, precision="float32", alignment="paper")
     padded = functional.pad(reference.combined(reference.normalised(image)), (4, 4, 4, 4))
     at_input_size = functional.interpolate(padded, (128, 160), mode="bilinear")
     detection = detector(image)
@@ -212,9 +212,9 @@ def test_images_are_read_a_batch_at_a_time(reference):
             yield image
 
     batch = [random_image() for _ in range(5)]
-    detection = Recording(reference.model, batch_size=2)(images())
+    detection = Recording(reference.model, precision="float32", batch_size=2)(images())
     assert read_before_each_batch == [2, 4, 5]
-    assert_same(detection, Detector(reference.model, batch_size=16)(batch))
+    assert_same(detection, Detector(reference.model, precision="float32", batch_size=16)(batch))
 
 
 @pytest.mark.parametrize("nothing", [[], (), iter([]), np.empty((0, 9, 9, 3), np.uint8)], ids=repr)
@@ -231,13 +231,17 @@ def test_verdict_is_a_score_above_the_threshold(reference, detector):
     images = [random_image() for _ in range(3)]
     scores = detector(images).score
     threshold = scores.sort().values[1].item()
-    at_median = Detector(dataclasses.replace(reference.model, threshold=threshold))
+    at_median = Detector(
+        dataclasses.replace(reference.model, threshold=threshold), precision="float32"
+    )
     detection = at_median(images)
     assert at_median.threshold == detection.threshold == threshold
     assert detection.verdict.tolist() == [score > threshold for score in scores.tolist()]
     assert detection.verdict.sum() == 1
     just_below = float(np.nextafter(threshold, -np.inf))
-    lower = Detector(dataclasses.replace(reference.model, threshold=just_below))
+    lower = Detector(
+        dataclasses.replace(reference.model, threshold=just_below), precision="float32"
+    )
     assert lower(images).verdict.sum() == 2
 
 
@@ -246,10 +250,12 @@ def test_a_score_that_is_no_number_lets_no_part_pass(reference):
     student = dict(reference.model.student)
     bias = list(student)[-1]
     student[bias] = torch.full_like(student[bias], 3e38)
-    detection = Detector(dataclasses.replace(reference.model, student=student))(random_image())
+    detection = Detector(
+        dataclasses.replace(reference.model, student=student), precision="float32"
+    )(random_image())
     assert not detection.score.isfinite()
     assert detection.verdict.tolist() == [True]
-    nan = Detector(dataclasses.replace(reference.model, student=student))
+    nan = Detector(dataclasses.replace(reference.model, student=student), precision="float32")
     nan._combine = lambda local_map, _global_map, size: (
         torch.full((1, 1, *size), torch.nan),
         torch.full((len(local_map),), torch.nan),
@@ -262,7 +268,7 @@ def test_same_image_same_bits(reference, detector, tmp_path):
     first = detector(images)
     assert_same(detector(images), first)
     save_model(reference.model, tmp_path / "model")
-    loaded = Detector.load(tmp_path / "model")
+    loaded = Detector.load(tmp_path / "model", precision="float32")
     assert_same(loaded(images), first)
     assert loaded.threshold == detector.threshold
     assert loaded.input_size == detector.input_size == (128, 160)
@@ -299,7 +305,7 @@ def test_detector_keeps_no_hold_of_the_model(reference):
         name: {key: value.clone() for key, value in getattr(reference.model, name).items()}
         for name in ("teacher", "student", "autoencoder")
     }
-    detector = Detector(dataclasses.replace(reference.model, **parts))
+    detector = Detector(dataclasses.replace(reference.model, **parts), precision="float32")
     image = random_image()
     before = detector(image)
     for state in parts.values():
@@ -355,9 +361,12 @@ def test_bad_arguments_are_errors(reference, detector, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("device", "capability", "precision", "chosen"),
+    ("device", "multiplies", "precision", "chosen"),
     [
-        ("cpu", None, "auto", ("engine", "float32", 1)),
+        ("cpu", "avx2", "auto", ("engine", "float32", 1)),
+        ("cpu", "avx512_bf16", "auto", ("engine", "float32", 1)),
+        ("cpu", "amx_bf16", "auto", ("engine", "bfloat16", 1)),
+        ("cpu", "amx_fp16", "auto", ("engine", "float16", 1)),
         ("cpu", None, "float32", ("engine", "float32", 1)),
         ("cpu", None, "bfloat16", ("engine", "bfloat16", 1)),
         ("cpu", None, "float16", ("engine", "float16", 1)),
@@ -369,8 +378,10 @@ def test_bad_arguments_are_errors(reference, detector, monkeypatch):
         ("cuda", (9, 0), "bfloat16", ("engine", "bfloat16", 5)),
     ],
 )
-def test_what_runs_the_networks(monkeypatch, device, capability, precision, chosen):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+def test_what_runs_the_networks(monkeypatch, device, multiplies, precision, chosen):
+    """By the CPU's instruction set, or the GPU's compute capability."""
+    monkeypatch.setattr(detector_module, "IN_USE", multiplies)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: multiplies)
     monkeypatch.setattr(
         detector_module,
         "Engine",
@@ -387,13 +398,15 @@ def test_what_runs_the_networks(monkeypatch, device, capability, precision, chos
     assert detector_module._networks(model, torch.device(device), precision, 5) == chosen
 
 
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
 @pytest.mark.parametrize(
     ("largest", "chosen"), [(None, "float16"), (8188.0, "float16"), (8189.0, "bfloat16")]
 )
-def test_auto_leaves_room_below_float16s_largest_number(monkeypatch, largest, chosen):
+def test_auto_leaves_room_below_float16s_largest_number(monkeypatch, device, largest, chosen):
+    monkeypatch.setattr(detector_module, "IN_USE", "amx_fp16")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
     model = SimpleNamespace(largest_activation=largest)
-    assert detector_module._auto_precision(model, torch.device("cuda")) == chosen
+    assert detector_module._auto_precision(model, torch.device(device)) == chosen
 
 
 def test_precisions_that_cannot_be(reference):

@@ -13,6 +13,7 @@ from efficientad import timing
 from efficientad.cli import main
 from efficientad.timing import Milliseconds, Timing, device_name, measure_times
 
+from efficientad_ext import Detector
 from efficientad_ext.model_file import load_model
 
 
@@ -56,7 +57,8 @@ def test_the_command(tmp_path: Path, tiny_model: Path):
     assert result.stdout.splitlines() == timing_again.lines()
     assert record["device"] == device_name(torch.device("cpu")) != ""
     assert record["threads"] == torch.get_num_threads()
-    assert (record["precision"], record["size"], record["passes"]) == ("float32", "small", 1)
+    precision = Detector.load(tiny_model).precision
+    assert (record["precision"], record["size"], record["passes"]) == (precision, "small", 1)
     assert record["input_size"] == [128, 128]
     assert f"batch 16: mean {record['batch']['mean']:.3f} ms" in result.stdout
 

@@ -83,7 +83,7 @@ def rounded_weight(weight: Tensor) -> Tensor:
 
 
 def with_networks(model: Model, networks: Networks | Engine) -> Detector:
-    detector = Detector(model)
+    detector = Detector(model, precision="float32")
     detector._networks = networks
     return detector
 
@@ -94,7 +94,7 @@ def detectors(model: Model, data: Path) -> dict[str, Detector]:
         ops.resize_normalize(torch.from_numpy(load_image(path)), model.input_size)
         for path in validation
     ]
-    found = {"float32": Detector(model)}
+    found = {"float32": Detector(model, precision="float32")}
     for precision in ("bfloat16", "float16"):
         engine = Engine(model, precision=precision, batch_size=1, features=True)
         found[precision] = with_networks(model, engine)
