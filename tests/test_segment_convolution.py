@@ -42,12 +42,21 @@ def test_matches_reference(convolutions, case, assert_matches):
         assert_matches(actual, expected, convolutions.stored, factor)
 
 
-def test_more_rows_than_a_block(convolutions, assert_matches, request):
-    """A thread on the CPU makes ready so many rows of the input as half a cache of it holds."""
-    if request.node.callspec.params["backend"] not in _C.cpu_instruction_sets:
+@pytest.mark.parametrize(
+    "case",
+    [
+        # A row is a quarter of a megabyte and more: blocks have the fewest rows that there can be,
+        # where a thread makes ready as many rows of the input as half a cache of it holds.
+        pytest.param(Case((Shape((12, 131), 2, 1024, 0, 1024),), (11, 130)), id="wide rows"),
+        # The last 8 pixels of a row are a tile of 8 rows where a reduction is as long.
+        pytest.param(Case((Shape((8, 59), 4, 128, 0, 128),), (5, 56)), id="half a tile"),
+    ],
+)
+def test_long_reductions(convolutions, case, assert_matches, request):
+    """The CPU's kernels choose blocks and tiles by how much there is to add up."""
+    backend = request.node.callspec.params["backend"]
+    if backend not in _C.cpu_instruction_sets and backend != "emulated_amx":
         pytest.skip("the CPU's kernels alone have such blocks")
-    # A row is a quarter of a megabyte and more: blocks have the fewest rows that there can be.
-    case = Case((Shape((12, 131), 2, 1024, 0, 1024),), (11, 130))
     segments = random_segments(case, convolutions.operand)
     bias = random_bias(convolutions, case)
     actual = run(convolutions, case, segments, bias)
