@@ -83,7 +83,7 @@ class SegmentSource {
   const Segment& segment_;
   const SegmentPixels<Scalar> pixels_;
   const std::int64_t width_;  // of what a row of outputs reads
-  const bool in_place_;
+  const bool in_place_;       // not for tiles, which read beyond a row's last pixels
   Scratch<std::int64_t> offsets_;
 };
 

@@ -158,7 +158,7 @@ class Fusion {
       }
     }
     const bool winograd = has_winograd_ && stride == 1 && fewer_at_points(segments);
-    if (!winograd) {
+    if (!winograd) {  // else their values at the points are what is rounded
       for (Filters& filters : segments) filters = rounded(std::move(filters), precision_);
     }
     const Rows rows =
