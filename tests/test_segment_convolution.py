@@ -65,6 +65,16 @@ def test_long_reductions(convolutions, case, assert_matches, request):
     assert_matches(actual, expected_of(case, segments, bias), convolutions.stored, factor)
 
 
+def test_no_image(convolutions, request):
+    backend = request.node.callspec.params["backend"]
+    if backend not in _C.cpu_instruction_sets and backend != "emulated_amx":
+        pytest.skip("an engine on a GPU is never asked for none")
+    case = Case((Shape((8, 10), 4),), (5, 7), batch=0)
+    segments = random_segments(case, convolutions.operand)
+    output = run(convolutions, case, segments, random_bias(convolutions, case))
+    assert tuple(output.shape) == (0, 5, 7, 64)
+
+
 @pytest.mark.parametrize("epilogue", ["store", "squared_difference"])
 def test_numbers_with_more_digits_than_tf32(convolutions, epilogue, assert_matches):
     case = Case((Shape((8, 9), 3),), (6, 7), 128, epilogue=epilogue)
