@@ -85,6 +85,24 @@ def test_pixels_with_more_digits_than_the_weight(convolutions, pooled, assert_ma
     assert_matches(actual, expected, convolutions.stored, factor=2)
 
 
+@pytest.mark.parametrize("pooled", [True, False], ids=["pooled", "stride 2"])
+def test_what_rounding_takes_from_a_pixel_is_given_to_its_neighbour(convolutions, pooled, request):
+    if request.node.callspec.params["backend"] not in (*_C.cpu_instruction_sets, "emulated_amx"):
+        pytest.skip("tensor cores cut pixels off")
+    # Rounded by itself, every pixel would lose as much: nothing would be left of the sums.
+    unit = max(torch.finfo(convolutions.dtype).eps, 2**-10) / 2
+    beyond = 0.45 * unit
+    image = torch.full((1, 3, 12, 200), 0.5 + beyond, dtype=convolutions.summed)
+    weight = torch.zeros(64, 4, 4, 4)
+    weight[:, 0] = 1
+    bias = convolutions.accumulator(torch.full((64,), -8.0))
+    actual = run(convolutions, image, convolutions.operand(weight), bias, pooled)
+    inside = actual[:, 1:-1, 1:-1].double()
+    # Four rows of four pixels, of each of which as much goes to the right as came from the left, in
+    # the mean over many.
+    assert inside.mean() == pytest.approx(16 * beyond, rel=0.05)
+
+
 def test_border_is_the_mean_colour(convolutions):
     """Zeros are padded behind the normalisation: the fourth channel is zero there, not one."""
     weight = torch.zeros(64, 4, 4, 4)

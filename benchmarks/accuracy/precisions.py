@@ -1,8 +1,9 @@
 """What fewer bits cost: image AU-ROC and error of the map by precision, on a labelled test set.
 
-    python benchmarks/accuracy/precisions.py MODEL DATA [--stride N] [--output FILE.json]
+    python benchmarks/accuracy/precisions.py MODEL DATA [--precisions NAME...] [--stride N]
+        [--output FILE.json]
 
-float32 is what the others are compared with; int8 is simulated on torch's convolutions in float32:
+float32 is what the others are compared with. int8 is simulated on torch's convolutions in float32:
 weights rounded to 8 bits by output channel, feature maps to 8 bits by layer, their ranges the
 largest values on the validation images, and all networks' last layers left as they are. Every
 precision takes the model's calibration as it is.
@@ -32,6 +33,7 @@ from efficientad_ext.images import load_image
 from efficientad_ext.inference import Networks
 from efficientad_ext.model_file import Model, load_model
 
+PRECISIONS = ("bfloat16", "float16", "int8")
 RANGE_IMAGES = 32  # validation images that the ranges of feature maps are taken from
 
 
@@ -88,22 +90,31 @@ def with_networks(model: Model, networks: Networks | Engine) -> Detector:
     return detector
 
 
-def detectors(model: Model, data: Path) -> dict[str, Detector]:
+def simulated_8_bits(model: Model, data: Path) -> Networks:
     validation = find_run_images(data, "none", model.input_size, 0).validation[:RANGE_IMAGES]
     images = [
         ops.resize_normalize(torch.from_numpy(load_image(path)), model.input_size)
         for path in validation
     ]
+    return Simulated8Bits(model, images)
+
+
+def detectors(model: Model, data: Path, precisions: Sequence[Any]) -> dict[str, Detector]:
     found = {"float32": Detector(model, precision="float32")}
-    for precision in ("bfloat16", "float16"):
-        engine = Engine(model, precision=precision, batch_size=1, features=True)
-        found[precision] = with_networks(model, engine)
-    found["int8"] = with_networks(model, Simulated8Bits(model, images))
+    for precision in precisions:
+        found[precision] = with_networks(
+            model,
+            simulated_8_bits(model, data)
+            if precision == "int8"
+            else Engine(model, precision=precision, batch_size=1, features=True),
+        )
     return found
 
 
-def measure(model: Model, data: Path, stride: int) -> dict[str, dict[str, float]]:
-    found = detectors(model, data)
+def measure(
+    model: Model, data: Path, stride: int, precisions: Sequence[str] = PRECISIONS
+) -> dict[str, dict[str, float]]:
+    found = detectors(model, data, precisions)
     scores: dict[str, dict[str, list[float]]] = {
         name: {"score": [], "picturable_score": []} for name in found
     }
@@ -134,10 +145,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path, help="the folder that the model was trained on")
+    parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS)
     parser.add_argument("--stride", type=int, default=1, help="take every so many-th test image")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    figures: dict[str, Any] = measure(load_model(arguments.model), arguments.data, arguments.stride)
+    figures: dict[str, Any] = measure(
+        load_model(arguments.model), arguments.data, arguments.stride, arguments.precisions
+    )
     for name, figure in figures.items():
         print(
             f"{name:9} image AU-ROC {100 * figure['score']:.2f}, EfficientAD alone "
