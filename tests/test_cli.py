@@ -39,6 +39,7 @@ def test_train_predict_evaluate_info(tmp_path: Path, tiny_data: Path):
     trained = run(
         "train", tiny_data, "--output", model, "--steps", 2, "--image-size", "128x136",
         "--teacher", "random", "--seed", 5, "--penalty-images", tiny_data / "test" / "stain",
+        "--p-hard", 0.5,
     )  # fmt: skip
     assert trained.exit_code == 0, trained.output
     assert "stand-in" in trained.stderr
@@ -47,6 +48,7 @@ def test_train_predict_evaluate_info(tmp_path: Path, tiny_data: Path):
     assert told.exit_code == 0
     assert "input size: 128x136" in told.stdout
     assert "trained with seed: 5" in told.stdout
+    assert "trained with p_hard: 0.5" in told.stdout
 
     images = tiny_data / "test" / "hole"
     lines = tmp_path / "results.jsonl"

@@ -1,14 +1,14 @@
 """What the teacher and the pretraining penalty are worth on real data.
 
     python benchmarks/accuracy/teachers.py DATA... --photos DIR --results DIR
-        [--steps N...] [--seeds N] [--compare TEACHER:PENALTY...]
+        [--steps N...] [--seeds N] [--p-hard P] [--compare TEACHER:PENALTY...]
 
 Trains and evaluates EfficientAD-S for every combination of data set, number of steps, seed and
 comparison, and writes the table of what is there so far, as Markdown. A comparison names a teacher
 (random, default, or a file) and what the penalty is taken on (none, procedural, photos). Each run
 leaves one JSON file in the results' folder and is not done again; an interrupted training
 continues where it was. Nothing is chosen by the test images: every run is the command line's
-``train`` and ``evaluate`` with its defaults but for the steps.
+``train`` and ``evaluate`` with its defaults but for the steps and p_hard.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import torch
 from efficientad.evaluation import Evaluation, evaluate
+from efficientad.losses import P_HARD
 from efficientad.metrics import image_auroc
 from efficientad.precision import precision_on
 from efficientad.teacher import named_teacher
@@ -46,32 +47,39 @@ class Run:
     steps: int
     precision: Literal["float32", "bfloat16"]
     seed: int
+    p_hard: float = P_HARD
 
     @property
     def name(self) -> str:
         """Of the run's files."""
+        hard = "" if self.p_hard == P_HARD else f"-p_hard-{self.p_hard:g}"
         teacher = Path(self.teacher).stem
-        return f"{self.data}-{teacher}-{self.penalty}-{self.steps}-{self.precision}-{self.seed}"
+        settings = f"{self.data}-{teacher}-{self.penalty}-{self.steps}{hard}"
+        return f"{settings}-{self.precision}-{self.seed}"
 
     @property
-    def row(self) -> tuple[str, str, str, int, str]:
+    def row(self) -> tuple[str, str, str, int, float, str]:
         """What the runs have in common whose spread over seeds is looked at."""
-        return self.data, Path(self.teacher).stem, self.penalty, self.steps, self.precision
+        teacher = Path(self.teacher).stem
+        return self.data, teacher, self.penalty, self.steps, self.p_hard, self.precision
 
 
 def all_runs(arguments: argparse.Namespace) -> Iterator[tuple[Path, Run]]:
     """Every run with its data, all comparisons of one seed before the next seed."""
     precision = precision_on(torch.device(arguments.device), arguments.precision)
+    p_hard = arguments.p_hard
     for seed in range(arguments.seeds):
         for steps in arguments.steps:
             for data in arguments.data:
                 for comparison in arguments.compare:
                     teacher, _, penalty = comparison.rpartition(":")
-                    yield data, Run(data.name, teacher, penalty, steps, precision, seed)
+                    yield data, Run(data.name, teacher, penalty, steps, precision, seed, p_hard)
 
 
 def perform(run: Run, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    config = TrainingConfig("small", steps=run.steps, seed=run.seed, precision=run.precision)
+    config = TrainingConfig(
+        "small", steps=run.steps, seed=run.seed, precision=run.precision, p_hard=run.p_hard
+    )
     model = arguments.results / f"{run.name}.safetensors"
     started = time.monotonic()
     train(
@@ -115,12 +123,13 @@ def table(results: Iterable[dict[str, Any]]) -> str:
     """Mean and spread (lowest to highest) of the AU-ROC over the seeds, in percent."""
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for result in results:
-        run = Run(**{field.name: result[field.name] for field in fields(Run)})
+        known = (field.name for field in fields(Run))
+        run = Run(**{name: result[name] for name in known if name in result})
         rows.setdefault(run.row, []).append(result)
     lines = [
-        "| data | teacher | penalty | steps | precision | seeds | image AU-ROC | "
+        "| data | teacher | penalty | steps | p_hard | precision | seeds | image AU-ROC | "
         "EfficientAD alone | PUAD's score alone | pixel AU-ROC |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row, runs in sorted(rows.items()):
         figures = [spread([one["image_auroc"][name] for one in runs]) for name in SCORES]
@@ -141,6 +150,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="folder, made if need be")
     parser.add_argument("--steps", type=int, nargs="+", default=[70_000])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--p-hard", type=float, default=P_HARD)
     parser.add_argument("--compare", nargs="+", default=COMPARISONS, metavar="TEACHER:PENALTY")
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

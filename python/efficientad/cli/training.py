@@ -30,6 +30,12 @@ from efficientad.cli.options import (
 )  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), default=70_000, show_default=True)
 @click.option(
+    "--p-hard", type=click.FloatRange(0, 1, max_open=True), default=0.999, show_default=True,
+    help="Of the squared differences between teacher and student, those above this quantile make "
+    "the hard feature loss. The default is for tens of thousands of steps; for a few thousand, "
+    "0.9 learns much more from each.",
+)  # fmt: skip
+@click.option(
     "--image-size", metavar="HxW", callback=parse_image_size, default="256x256",
     show_default=True,
     help="What images are resized to, at least 128x128.",
@@ -62,6 +68,7 @@ def train(
     output: Path,
     size: Any,
     steps: int,
+    p_hard: float,
     image_size: tuple[int, int],
     teacher: str,
     penalty_images: str,
@@ -83,7 +90,7 @@ def train(
     from efficientad.training import TrainingConfig
     from efficientad.training import train as run_training
 
-    config = TrainingConfig(size, image_size, steps, seed, precision)
+    config = TrainingConfig(size, image_size, steps, seed, precision, p_hard)
     model = run_training(
         data,
         output,
