@@ -32,8 +32,7 @@ from efficientad.cli.options import (
 @click.option(
     "--p-hard", type=click.FloatRange(0, 1, max_open=True), default=0.999, show_default=True,
     help="Of the squared differences between teacher and student, those above this quantile make "
-    "the hard feature loss. The default is for tens of thousands of steps; for a few thousand, "
-    "0.9 learns much more from each.",
+    "the hard feature loss. Short trainings may need a lower one, such as 0.9, for plain areas.",
 )  # fmt: skip
 @click.option(
     "--image-size", metavar="HxW", callback=parse_image_size, default="256x256",
