@@ -133,7 +133,12 @@ class Convolutions:
     having: Callable[[str], _registry.Backend]
     device: torch.device
     dtype: torch.dtype
-    multiplies_tf32: bool
+    on_a_gpu: bool  # a real or an emulated one
+
+    @property
+    def multiplies_tf32(self) -> bool:
+        """Whether float32 loses 13 bits of its fraction when it is multiplied."""
+        return self.on_a_gpu and self.dtype == torch.float32
 
     def operand(self, tensor: Tensor) -> Tensor:
         """The tensor in the element type, rounded to what is multiplied."""
@@ -175,8 +180,9 @@ def convolutions(
     request: pytest.FixtureRequest,
 ) -> Convolutions:
     """Each backend's convolutions in each element type that they know."""
-    on_a_gpu = request.node.callspec.params["backend"] not in _C.cpu_instruction_sets
-    return Convolutions(kernels, backend, engine_type, on_a_gpu and engine_type == torch.float32)
+    on_a_cpu = (*_C.cpu_instruction_sets, "emulated_amx")
+    on_a_gpu = request.node.callspec.params["backend"] not in on_a_cpu
+    return Convolutions(kernels, backend, engine_type, on_a_gpu)
 
 
 @pytest.fixture
@@ -186,7 +192,7 @@ def winograd(
     winograd_type: torch.dtype,
 ) -> Convolutions:
     """Each backend's convolutions in the types that have Winograd's, of those that have them."""
-    return Convolutions(kernels, backend, winograd_type, multiplies_tf32=False)
+    return Convolutions(kernels, backend, winograd_type, on_a_gpu=False)
 
 
 @pytest.fixture(params=FLOATING_TYPES, ids=str)

@@ -52,10 +52,9 @@ def test_matches_reference(convolutions, case, assert_matches):
         pytest.param(Case((Shape((8, 59), 4, 128, 0, 128),), (5, 56)), id="half a tile"),
     ],
 )
-def test_long_reductions(convolutions, case, assert_matches, request):
+def test_long_reductions(convolutions, case, assert_matches):
     """The CPU's kernels choose blocks and tiles by how much there is to add up."""
-    backend = request.node.callspec.params["backend"]
-    if backend not in _C.cpu_instruction_sets and backend != "emulated_amx":
+    if convolutions.on_a_gpu:
         pytest.skip("the CPU's kernels alone have such blocks")
     segments = random_segments(case, convolutions.operand)
     bias = random_bias(convolutions, case)
@@ -65,9 +64,8 @@ def test_long_reductions(convolutions, case, assert_matches, request):
     assert_matches(actual, expected_of(case, segments, bias), convolutions.stored, factor)
 
 
-def test_no_image(convolutions, request):
-    backend = request.node.callspec.params["backend"]
-    if backend not in _C.cpu_instruction_sets and backend != "emulated_amx":
+def test_no_image(convolutions):
+    if convolutions.on_a_gpu:
         pytest.skip("an engine on a GPU is never asked for none")
     case = Case((Shape((8, 10), 4),), (5, 7), batch=0)
     segments = random_segments(case, convolutions.operand)

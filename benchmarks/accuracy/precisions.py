@@ -112,7 +112,7 @@ def detectors(model: Model, data: Path, precisions: Sequence[Any]) -> dict[str, 
 
 
 def measure(
-    model: Model, data: Path, stride: int, precisions: Sequence[str] = PRECISIONS
+    model: Model, data: Path, stride: int, precisions: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     found = detectors(model, data, precisions)
     scores: dict[str, dict[str, list[float]]] = {
