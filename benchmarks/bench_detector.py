@@ -16,7 +16,8 @@ from efficientad_ext.model_file import Model
 
 SIZE = (256, 256)
 
-# In float32 the engine multiplies a third as often; in bfloat16 both sides' convolutions are alike.
+# In float32 the engine multiplies a quarter as often; in bfloat16 both sides' convolutions are
+# alike.
 TWICE, NOT_SLOWER = 2.0, 0.95
 
 

@@ -44,7 +44,11 @@ find_package(CUDAToolkit REQUIRED)
 add_library(cuda_backend STATIC ${cuda_sources})
 target_link_libraries(cuda_backend PUBLIC efficientad_options CUDA::cudart_static)
 set(cuda_options
-  $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo --expt-relaxed-constexpr --Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror>)
+  $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra>)
+if(EFFICIENTAD_WARNINGS_AS_ERRORS)
+  list(APPEND cuda_options
+    $<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings -Xcompiler=-Werror>)
+endif()
 target_compile_options(cuda_backend PRIVATE ${cuda_options})
 
 # The tensor map copies and warpgroup instructions of 9.0a exist in no other architecture: their

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from efficientad_ext import _C
-
-_OLDEST_CAPABILITY = (8, 0)
+from efficientad_ext._registry import check_gpu
 
 Launch: TypeAlias = Callable[[str], None]
 """Launches the phase of that name on the current stream."""
@@ -41,17 +40,12 @@ class Execution(Protocol):
         """All phases of `plan` behind the first; `launch` always does the same for one plan."""
 
 
-def has_tensor_cores(device: torch.device) -> bool:
-    """Whether a CUDA device is new enough for the engine's kernels."""
-    return torch.cuda.get_device_capability(device) >= _OLDEST_CAPABILITY
-
-
 def checked_device(device: str | torch.device) -> torch.device:
     """The device, a CUDA device with its index.
 
     Raises:
         ValueError: it is neither the CPU nor a CUDA device.
-        RuntimeError: it is too old for the engine's kernels.
+        RuntimeError: it is too old for the kernels.
     """
     device = torch.device(device)
     if device.type == "cpu":
@@ -60,14 +54,7 @@ def checked_device(device: str | torch.device) -> torch.device:
         raise ValueError(f"the engine has no kernels for {device}; expected the CPU or a CUDA GPU")
     if device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
-    if not has_tensor_cores(device):
-        capability = torch.cuda.get_device_capability(device)
-        raise RuntimeError(
-            f"{torch.cuda.get_device_name(device)} has compute capability "
-            f"{'.'.join(map(str, capability))}; the engine needs at least "
-            f"{'.'.join(map(str, _OLDEST_CAPABILITY))}: use a detector of precision float32, or "
-            "the CPU"
-        )
+    check_gpu(device)
     return device
 
 
@@ -184,22 +171,28 @@ class CudaExecution:
             graph.capture_begin(capture_error_mode="thread_local")
             try:
                 self._launch(launch, self._beside)
-            finally:
-                graph.capture_end()
+            except BaseException:
+                # That error says why, not the one of the capture that it leaves broken.
+                with contextlib.suppress(RuntimeError):
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         return graph
 
     def _launch(self, launch: Launch, beside: torch.cuda.Stream) -> None:
         stream = torch.cuda.current_stream(self._device)
         beside.wait_stream(stream)
-        with torch.cuda.stream(beside):
-            launch("autoencoder")
-        launch("networks")
-        beside.wait_stream(stream)
-        with torch.cuda.stream(beside):
-            launch("global_map")
-            launch("features")
-        launch("local_map")
-        stream.wait_stream(beside)
+        try:
+            with torch.cuda.stream(beside):
+                launch("autoencoder")
+            launch("networks")
+            beside.wait_stream(stream)
+            with torch.cuda.stream(beside):
+                launch("global_map")
+                launch("features")
+            launch("local_map")
+        finally:
+            stream.wait_stream(beside)
 
     def _in_foreign_capture(self) -> bool:
         with torch.cuda.device(self._device):

@@ -16,12 +16,14 @@ from efficientad_ext import _C, _instruction_set
 
 _library = torch.library.Library("efficientad_ext", "DEF")
 
+_OLDEST_CAPABILITY = (8, 0)
+
 
 class Backend:
     """The kernels of one kind of device.
 
-    ``Backend(...).NAME(...)`` calls kernel NAME with the number that tells the kernels how to run
-    (see ``context``) in front of the arguments.
+    ``run("NAME", device, ...)`` calls kernel NAME with the number that tells the kernels how to run
+    on the device (see ``context``) in front of the arguments.
 
     Attributes:
         kernels: a module of compiled kernels.
@@ -51,6 +53,22 @@ CPU = Backend(
 )
 
 
+def check_gpu(device: torch.device) -> None:
+    """Raises RuntimeError if a CUDA device is too old for the kernels."""
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _OLDEST_CAPABILITY:
+        raise RuntimeError(
+            f"{torch.cuda.get_device_name(device)} has compute capability "
+            f"{'.'.join(map(str, capability))}; the kernels need at least "
+            f"{'.'.join(map(str, _OLDEST_CAPABILITY))}: use the CPU"
+        )
+
+
+def _stream_on(device: torch.device) -> int:
+    check_gpu(device)
+    return torch.cuda.current_stream(device).cuda_stream
+
+
 def cuda_backend() -> Backend:
     """The CUDA kernels.
 
@@ -62,7 +80,7 @@ def cuda_backend() -> Backend:
             "efficientad_ext was built without CUDA kernels; install a CUDA toolkit and reinstall "
             "the package from source, or move the tensors to the CPU"
         )
-    return Backend(_C.cuda, lambda device: torch.cuda.current_stream(device).cuda_stream)
+    return Backend(_C.cuda, _stream_on)
 
 
 def backend_of(device: torch.device) -> Backend:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from efficientad_ext import ops
-from efficientad_ext._execution import has_tensor_cores
 from efficientad_ext._instruction_set import IN_USE
+from efficientad_ext._registry import check_gpu
 from efficientad_ext.architecture import FEATURE_CHANNELS, BlindBorder, blind_border
 from efficientad_ext.engine import Engine
 from efficientad_ext.images import Images, iterate_images
@@ -109,6 +109,8 @@ class Detector:
             raise RuntimeError(
                 f'the device {device} was asked for, but torch finds no CUDA GPU; use "cpu"'
             )
+        if torch.device(device).type == "cuda":
+            check_gpu(torch.device(device))
         self._batch_size = batch_size
         self._alignment = alignment
         self._input_size = model.input_size
@@ -352,6 +354,6 @@ def _auto_precision(
 def _fastest_precisions(device: torch.device) -> tuple[str, ...]:
     """What the device multiplies much faster than float32."""
     if device.type == "cuda":
-        return ("float16", "bfloat16") if has_tensor_cores(device) else ()
+        return ("float16", "bfloat16")
     on_tiles = {"amx_fp16": ("float16", "bfloat16"), "amx_bf16": ("bfloat16",)}
     return on_tiles.get(IN_USE, ())

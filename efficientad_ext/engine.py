@@ -66,7 +66,7 @@ class Engine:
         device: the CPU, or a CUDA device of compute capability 8.0 or higher.
         precision: of weights and feature maps; sums and maps are float32, in "float64" float64.
             On CUDA, "tf32" multiplies float32 rounded to 10 bits behind the point; "float64" and
-            "float32" are for the CPU alone, where their convolutions are Winograd's, with a third
+            "float32" are for the CPU alone, where their convolutions are Winograd's, with a quarter
             of the multiplications. The CPU multiplies "bfloat16" and "float16" as such where it has
             instructions for them, and widened to float32 elsewhere.
         batch_size: how many images go through the networks together. More of them are split; the

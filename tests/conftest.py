@@ -42,6 +42,7 @@ from efficientad_ext.architecture import (
     ReLU,
     Size,
 )
+from efficientad_ext.inference import exact_float32
 from efficientad_ext.model_file import Model, model_layers
 from efficientad_ext.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
 from efficientad_ext.reference.segment_convolution import in_panels
@@ -140,6 +141,13 @@ class Convolutions:
         """Whether float32 loses 13 bits of its fraction when it is multiplied."""
         return self.on_a_gpu and self.dtype == torch.float32
 
+    @property
+    def multiprocessors(self) -> int:
+        """Of the GPU, real or emulated."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.get_device_properties(self.device).multi_processor_count)
+        return _emulation.multiprocessors
+
     def operand(self, tensor: Tensor) -> Tensor:
         """The tensor in the element type, rounded to what is multiplied."""
         rounded = tensor.to(self.dtype)
@@ -202,10 +210,14 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 @pytest.fixture
 def poisoned_memory() -> Iterator[None]:
-    """Fill what torch.empty returns with NaN, so that an element no kernel wrote shows."""
+    """Fill what torch.empty returns with NaN, so that an element no kernel wrote shows.
+
+    And let cuDNN multiply float32 as such, by which gradients are tested.
+    """
     torch.use_deterministic_algorithms(True, warn_only=True)
     assert torch.empty(3).isnan().all()
-    yield
+    with exact_float32(torch.device("cuda")):
+        yield
     torch.use_deterministic_algorithms(False)
 
 

@@ -61,6 +61,7 @@ CASES = {
     "as much padding as there can be": Case((Shape((5, 4), 4, padding=3),), (8, 7)),
     "stride 2": Case((Shape((14, 17), 4, stride=2, padding=1),), (7, 8), batch=3),
     "stride 2, several tiles": Case((Shape((33, 35), 3, stride=2, padding=1),), (17, 18)),
+    "stride 2, many channels": Case((Shape((34, 34), 4, stride=2, padding=1),), (17, 17), 128),
     "outputs cropped and beyond the input": Case((Shape((9, 5), 3, padding=1),), (4, 9)),
     "slice of channels": Case((Shape((6, 7), 3, 128, 64, 256),), (4, 5), 192),
     "upsampled": Case((Shape((5, 4), 4, padding=2, resampled_to=(8, 9)),), (9, 10), batch=3),

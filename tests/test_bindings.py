@@ -7,7 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import efficientad_ext
-from efficientad_ext import _C, ops, reference
+from efficientad_ext import _C, _emulation, ops, reference
 
 
 class AttributesOnly:
@@ -57,6 +57,36 @@ def test_tensors_without_an_exchange_table(dtype):
 def test_what_would_leave_a_tensor_is_refused(change, error, sentence):
     with pytest.raises(error, match=sentence):
         _C.cpu.squared_difference_map(1, *change(*maps()))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arguments", "sentence"),
+    [
+        ("relu_pool", ((1, 1, 6, 64), -1, (1, 1, 2, 31)), "neither 0 nor 1"),
+        ("relu_pool", ((1, 1, 6, 64), 2, (1, 1, 5, 34)), "neither 0 nor 1"),
+        ("relu_pool", ((1, 1, 0, 8), 1, (1, 1, 1, 5)), "output does not fit"),
+        ("relu_pool_gradient", ((1, 1, 6, 64), (1, 1, 2, 31), -1, (1, 1, 6, 64)), "neither 0 nor"),
+    ],
+)
+def test_pooling_stays_within_its_maps(kernel, arguments, sentence):
+    tensors = [torch.zeros(one) if isinstance(one, tuple) else one for one in arguments]
+    with pytest.raises(ValueError, match=sentence):
+        getattr(_C.cpu, kernel)(1, *tensors)
+
+
+@pytest.mark.parametrize(
+    ("padding", "pool_padding", "output", "sentence"),
+    [
+        (-1, 0, (1, 1, 1, 1), "padding is negative"),
+        (0, 2, (1, 1, 4, 4), "neither 0 nor 1"),
+        (0, 1, (1, 1, 1, 1), "output does not fit"),
+    ],
+)
+def test_convolution_and_pooling_stay_within_their_maps(padding, pool_padding, output, sentence):
+    kernel = 4 if pool_padding == 1 else 1
+    arguments = torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, kernel, kernel), None
+    with pytest.raises(ValueError, match=sentence):
+        _emulation.conv_relu_pool_workspace(*arguments, padding, pool_padding, torch.zeros(output))
 
 
 def test_tensor_without_storage_is_refused():

@@ -54,7 +54,7 @@ def test_train_predict_evaluate_info(tmp_path: Path, tiny_data: Path):
     lines = tmp_path / "results.jsonl"
     predicted = run(
         "predict", model, images, "--json", lines,
-        "--maps", tmp_path / "maps", "--overlays", tmp_path / "overlays",
+        "--maps", tmp_path / "maps", "--overlays", tmp_path / "overlays", "--device", "cpu",
     )  # fmt: skip
     assert predicted.exit_code == 0, predicted.output
     records = [json.loads(line) for line in lines.read_text().splitlines()]
@@ -187,7 +187,10 @@ def test_output_names_never_collide(tmp_path: Path):
             ["distill", "--images", "DATA", "-o", "OUT/t", "--initial-teacher", "none.pth"],
             "none.pth does not exist",
         ),
-        (["time", "MODEL", "--precision", "tf32"], 'precision "tf32" is for CUDA devices'),
+        (
+            ["time", "MODEL", "--precision", "tf32", "--device", "cpu"],
+            'precision "tf32" is for CUDA devices',
+        ),
         (["reproduce", "none", "-o", "OUT/r", "--teacher", "random"], "none does not exist"),
         (
             ["ablate", "DATA/test", "-o", "OUT/r", "--table", "puad", "--teacher", "random"],

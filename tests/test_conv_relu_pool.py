@@ -158,6 +158,7 @@ X, WEIGHT, BIAS = torch.zeros(1, 3, 8, 8), torch.zeros(4, 3, 4, 4), torch.zeros(
         ((X, WEIGHT, BIAS), {"padding": -1}, ValueError, "padding of at least 0"),
         ((X, WEIGHT, BIAS), {"pool_padding": 2}, ValueError, "pool_padding of 0 or 1"),
         ((torch.zeros(1, 3, 4, 8), WEIGHT, BIAS), {}, ValueError, "too small for a kernel"),
+        ((torch.zeros(1, 3, 3, 8), WEIGHT, BIAS), {"pool_padding": 1}, ValueError, "too small for"),
     ],
 )
 def test_bad_input(arguments, options, error, sentence):

@@ -370,7 +370,6 @@ def test_bad_arguments_are_errors(reference, detector, monkeypatch):
         ("cpu", None, "float32", ("engine", "float32", 1)),
         ("cpu", None, "bfloat16", ("engine", "bfloat16", 1)),
         ("cpu", None, "float16", ("engine", "float16", 1)),
-        ("cuda", (7, 5), "auto", ("torch", torch.float32, 5)),
         ("cuda", (8, 0), "auto", ("engine", "float16", 5)),
         ("cuda", (9, 0), "float32", ("torch", torch.float32, 5)),
         ("cuda", (9, 0), "tf32", ("engine", "tf32", 5)),

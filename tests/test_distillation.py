@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from copy import deepcopy
@@ -15,7 +16,7 @@ from efficientad.checkpoint import checkpoint_path
 from efficientad.crops import batch, central_crop, random_crop
 from efficientad.distillation import DistillationConfig, distill
 from efficientad.distillation_images import find_distillation_images
-from efficientad.distillation_run import DistillationRun, rate_share
+from efficientad.distillation_run import DistillationRun, falls_from, least_steps, rate_share
 from efficientad.networks import pdn
 from efficientad.randomness import Purpose, generator
 from efficientad.teacher import load_teacher
@@ -96,6 +97,27 @@ def test_stopped_and_resumed_gives_the_same_file_as_an_unbroken_run(
         assert not output.exists()
     distill([photos], output, TinyBackbone(), TINY, resume=True)
     assert output.read_bytes() == teacher.read_bytes()
+
+
+def test_a_finished_run_is_not_made_again(
+    tmp_path: Path, photos: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+):
+    output = tmp_path / "teacher.safetensors"
+    shutil.copy(teacher, output)
+    with monkeypatch.context() as patch:
+        patch.setattr(DistillationRun, "to_the_end", None)
+        loss = distill([photos], output, TinyBackbone(), TINY, resume=True)
+    assert loss == record_of(teacher)["held-out loss"][-1][1]
+    assert output.read_bytes() == teacher.read_bytes()
+    longer = replace(TINY, steps=TINY.steps + 1)
+    assert distill([photos], output, TinyBackbone(), longer, resume=True) is not None
+    assert record_of(output)["steps"] == TINY.steps + 1
+
+
+def test_the_number_of_steps_that_an_error_advises_is_taken():
+    for step in range(1, 500):
+        least = least_steps(step)
+        assert falls_from(least) >= step > falls_from(least - 1)
 
 
 def test_half_precision_halves_the_file_and_rounds_the_weights(
@@ -309,7 +331,7 @@ def test_unusable_photos_are_replaced_and_counted(
     config = replace(TINY, steps=1)
     distill([tmp_path / "photos"], tmp_path / "teacher.safetensors", TinyBackbone(), config)
     assert "00.png cannot be read as an image" in warnings_logged.text
-    assert "has 100x300 pixels, fewer than the smallest crop: 128x128" in warnings_logged.text
+    assert "has 100x300 pixels; expected at least 128x128" in warnings_logged.text
     assert "2 photos could not be used" in warnings_logged.text
 
 

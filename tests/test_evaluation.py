@@ -255,7 +255,8 @@ def test_summarize_without_pixels():
 
 def test_the_command_writes_figures_and_maps(tmp_path: Path, tiny_model: Path, tiny_data: Path):
     figures, maps = tmp_path / "figures.json", tmp_path / "new" / "maps"
-    arguments = [tiny_model, tiny_data, "--json", figures, "--maps", maps, "--format", "mvtec_ad"]
+    arguments = [tiny_model, tiny_data, "--json", figures, "--maps", maps, "--device", "cpu"]
+    arguments += ["--format", "mvtec_ad"]
     result = CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
     assert result.exit_code == 0, result.output
     summary = json.loads(figures.read_text())

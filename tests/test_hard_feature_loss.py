@@ -96,6 +96,15 @@ def test_gradient_matches_reference(backend, dtype, in_layout, assert_matches):
     assert_matches(student.grad, expected.grad, dtype)
 
 
+def test_gradient_of_an_expanded_tensor(backend):
+    teacher = torch.randn(2, 8, 4, 4, dtype=torch.float64, device=backend)
+    pixel = torch.randn(1, 8, 1, 1, dtype=torch.float64, device=backend, requires_grad=True)
+    student = pixel.expand_as(teacher)
+    (gradient,) = torch.autograd.grad(ops.hard_feature_loss(teacher, student, 0.5), pixel)
+    loss = reference.hard_feature_loss(teacher, student, 0.5)
+    torch.testing.assert_close(gradient, *torch.autograd.grad(loss, pixel))
+
+
 def test_fake_tensors(in_layout):
     teacher, student = pair((1, 3, 4, 5), torch.bfloat16, "cpu", in_layout)
     torch.library.opcheck(

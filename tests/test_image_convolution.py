@@ -136,6 +136,15 @@ def test_nan_passes(convolutions, pooled):
     assert actual.isnan().any()
 
 
+@pytest.mark.parametrize("pooled", [True, False], ids=["pooled", "stride 2"])
+def test_what_overflows_reaches_no_further_than_its_windows(convolutions, pooled):
+    image = random_images((1, 11, 40, 64), as_bytes=False)
+    image[0, 1, 5, 6] = 1e6  # infinite in float16
+    weight, bias = random_parameters(convolutions, 64, as_bytes=False)
+    actual = run(convolutions, image, weight, bias, pooled)
+    assert actual[:, :, 6:].isfinite().all()
+
+
 def test_empty(convolutions):
     image = random_images((0, 9, 9, 64), as_bytes=True)
     parameters = random_parameters(convolutions, 64, as_bytes=True)

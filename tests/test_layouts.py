@@ -261,6 +261,22 @@ def test_a_bad_list_is_one_sentence(tmp_path: Path, row: str, message: str):
         find_dataset(make_list(tmp_path, row))
 
 
+def test_a_list_in_another_encoding(tmp_path: Path):
+    row = "image,split,label,mask\nß.png,train,good,\n"
+    (tmp_path / "images.csv").write_text(row, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"images\.csv is not text in UTF-8 .*; save it as such"):
+        find_dataset(tmp_path)
+
+
+def test_a_list_of_files_elsewhere(tmp_path: Path):
+    elsewhere = write(tmp_path / "elsewhere/a.png")
+    (tmp_path / "data").mkdir()
+    root = make_list(tmp_path / "data", f"{elsewhere},train,good,")
+    found = find_dataset(root).train
+    assert found == (elsewhere,)
+    assert fingerprint(found, root) != fingerprint(found, tmp_path)
+
+
 def test_a_list_without_a_column(tmp_path: Path):
     (tmp_path / "images.csv").write_text("image,split,mask\n")
     with pytest.raises(ValueError, match="no column 'label'"):

@@ -98,6 +98,7 @@ def test_fake_tensors(in_layout, pool_padding):
         (torch.zeros(1, 3, 8, 8, dtype=torch.int32), {}, TypeError, "expected float64"),
         (torch.zeros(1, 3, 8, 8), {"pool_padding": 2}, ValueError, "expected 0 or 1"),
         (torch.zeros(1, 3, 8, 1), {}, ValueError, "too small for a 2x2 pooling window"),
+        (torch.zeros(1, 3, 0, 8), {"pool_padding": 1}, ValueError, "too small for a 2x2"),
     ],
 )
 def test_bad_input(x, options, error, sentence):

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,6 +154,25 @@ def test_means_are_of_the_collections_means_and_spreads_of_the_seeds():
     assert str(results.of_category("detection", "VisA", "candle")) == "60.50 ± 0.71"
     assert str(spread([0.5, None])) == "50.00"
     assert spread([None]) is None
+
+
+def test_means_over_seeds_are_of_the_same_categories():
+    results = Results()
+    for seed, categories in enumerate((("bottle", "cable"), ("bottle",))):
+        for category, figure in zip(categories, (0.9, 0.5), strict=False):
+            results.add(
+                seed,
+                {
+                    **result_of(figure, "MVTec AD", category),
+                    "localisation": None,
+                    "puad": None,
+                },
+            )
+    results.add(0, {**result_of(0.4, "VisA", "candle"), "localisation": None, "puad": None})
+    assert str(results.of_collection("detection", "MVTec AD")) == "90.00 ± 0.00"
+    assert results.of_collection("detection", "VisA") is None
+    assert str(results.overall("detection")) == "90.00 ± 0.00"
+    assert "(MVTec AD: 1 of 15, VisA: 0 of 12)" in reproduction_tables({"small": results}, {})[1][0]
 
 
 def test_published_figures_stand_beside_what_was_found():
@@ -356,11 +375,7 @@ def test_processes_save_their_state_when_they_are_stopped(tmp_path: Path, collec
     folders = [tmp_path / "small" / category for category in ("bottle", "juice_bottle")]
     command = [sys.executable, "-I", "-m", "efficientad", *map(str, arguments)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 300
-        while not all("training:" in text_of(folder / "seed-0.log") for folder in folders):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        wait_until(lambda: all("training:" in text_of(folder / "seed-0.log") for folder in folders))
         process.terminate()
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 143
@@ -369,6 +384,26 @@ def test_processes_save_their_state_when_they_are_stopped(tmp_path: Path, collec
     for folder in folders:
         assert (folder / "seed-0.safetensors.checkpoint").exists()
         assert "continue with --resume" in text_of(folder / "seed-0.log")
+
+
+def test_processes_end_with_whoever_began_them(tmp_path: Path, collection: Path):
+    arguments = [
+        "reproduce", collection, "-o", tmp_path, "--steps", 100_000, "--image-size", "128x128",
+        "--teacher", "random", "--device", "cpu", "--jobs", 2,
+    ]  # fmt: skip
+    logs = [tmp_path / "small" / name / "seed-0.log" for name in ("bottle", "juice_bottle")]
+    command = [sys.executable, "-I", "-m", "efficientad", *map(str, arguments)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: all("training:" in text_of(log) for log in logs))
+        process.kill()
+    wait_until(lambda: all("continue with --resume" in text_of(log) for log in logs))
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def text_of(file: Path) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +63,29 @@ def test_long_reductions(convolutions, case, assert_matches):
     # Four times as many products as in the other cases.
     factor = 4 if convolutions.stored == torch.float32 else 1
     assert_matches(actual, expected_of(case, segments, bias), convolutions.stored, factor)
+
+
+@pytest.mark.parametrize("epilogue", ["relu_pool", "squared_difference"])
+@pytest.mark.parametrize(
+    "segments",
+    [
+        pytest.param((Shape((4, 6), 2),), id="one kernel"),
+        # With one tap, the slots of the input are others in number.
+        pytest.param((Shape((4, 6), 2), Shape((3, 5), 1)), id="two kernels"),
+    ],
+)
+def test_blocks_go_from_tile_to_tile(convolutions, segments, epilogue, assert_matches):
+    """As an image is a tile of any size, there are enough for the largest ones and two turns."""
+    if not convolutions.on_a_gpu:
+        pytest.skip("GPUs alone have blocks")
+    images = 2 * convolutions.multiprocessors + 1
+    case = Case(segments, (3, 5), 128, epilogue=epilogue, batch=images)
+    numbers = random_segments(case, convolutions.operand)
+    bias = random_bias(convolutions, case)
+    actual = run(convolutions, case, numbers, bias)
+    squared = epilogue == "squared_difference"
+    stored, factor = (convolutions.summed, 8) if squared else (convolutions.stored, 1)
+    assert_matches(actual, expected_of(case, numbers, bias), stored, factor)
 
 
 def test_no_image(convolutions):
@@ -180,6 +204,19 @@ def test_repeatable(convolutions):
     bias = random_bias(convolutions, case)
     first = run(convolutions, case, segments, bias)
     assert torch.equal(run(convolutions, case, segments, bias), first)
+
+
+def test_several_threads(convolutions):
+    """One kernel at once with blocks that take more of the shared memory and less."""
+    cases = [Case((Shape((6, 7), kernel),), (4, 5), 128) for kernel in (1, 3)]
+    calls = []
+    for case in cases:
+        segments = random_segments(case, convolutions.operand)
+        calls.append((case, segments, random_bias(convolutions, case)))
+    alone = [run(convolutions, *call) for call in calls]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(lambda call: run(convolutions, *call), 4 * calls))
+    assert all(map(torch.equal, together, 4 * alone))
 
 
 @pytest.mark.parametrize("epilogue", ["store", "relu", "relu_pool", "squared_difference"])

@@ -98,6 +98,15 @@ def test_a_whole_module_is_refused(tmp_path: Path):
         load_teacher(path, "small")
 
 
+@pytest.mark.parametrize("content", [b"", b"hello, I am text\n", b"<html></html>", b"\x80\x02}"])
+def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, content: bytes):
+    path = tmp_path / "teacher.pt"
+    path.write_bytes(content)
+    message = r"teacher\.pt is not a file of weights that torch reads, or it is damaged$"
+    with pytest.raises(ValueError, match=message):
+        load_teacher(path, "small")
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_a_file_cut_in_half_is_refused(tmp_path: Path, tiny_teacher: Teacher, suffix: str):
     path = save(tiny_teacher.weights, tmp_path / f"teacher{suffix}")

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from efficientad import training
 from efficientad.calibration import CalibrationConfig
 from efficientad.checkpoint import checkpoint_path
 from efficientad.evaluation import evaluate
+from efficientad.interruption import Interruption
 from efficientad.statistics import channel_statistics
 from efficientad.teacher import Teacher, random_teacher
 from efficientad.training import TrainingConfig, learning_rate, train
 from safetensors import safe_open
 
 from efficientad_ext.detector import Detector
-from efficientad_ext.model_file import load_model
+from efficientad_ext.model_file import load_model, save_model
 
 # A run with a checkpoint after every step instead of every minute. It kills itself in the middle of
 # the step whose number is the last argument, counted from 1; 0 lets it live.
@@ -82,8 +84,60 @@ def test_killed_and_resumed_gives_the_same_file_as_an_unbroken_run(tmp_path: Pat
     assert not checkpoint.exists()
 
 
+def test_a_finished_run_is_not_trained_again(
+    tmp_path: Path,
+    tiny_data: Path,
+    tiny_model: Path,
+    tiny_config: TrainingConfig,
+    tiny_teacher: Teacher,
+    monkeypatch: pytest.MonkeyPatch,
+    warnings_logged: pytest.LogCaptureFixture,
+):
+    output = tmp_path / "model.safetensors"
+    # Calibrated since: that stays, too.
+    save_model(replace(load_model(tiny_model), threshold=7.0), output)
+    content = output.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "initial_networks", None)
+        model = train(tiny_data, output, tiny_teacher, tiny_config, resume=True)
+    assert model.threshold == 7
+    assert output.read_bytes() == content
+    assert f"{output} is finished: there is nothing to resume" in warnings_logged.text
+    # What another run left is no reason to stop.
+    other = train(tiny_data, output, tiny_teacher, replace(tiny_config, steps=1), resume=True)
+    assert load_model(output).training["steps"] == other.training["steps"] == 1
+
+
+@pytest.fixture
+def no_signal_is_ignored() -> Iterator[None]:
+    """As SIGHUP is in tests that nohup runs."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
+def test_an_ignored_signal_stays_ignored():
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interruption.requested
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
+@pytest.mark.usefixtures("no_signal_is_ignored")
 @pytest.mark.parametrize(
-    ("number", "expected"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+    ("number", "expected"),
+    [
+        (signal.SIGTERM, SystemExit),
+        (signal.SIGHUP, SystemExit),
+        (signal.SIGINT, KeyboardInterrupt),
+    ],
 )
 def test_a_signal_saves_the_state_and_the_rest_can_be_done_later(
     tmp_path: Path,
@@ -113,7 +167,7 @@ def test_a_signal_saves_the_state_and_the_rest_can_be_done_later(
         with pytest.raises(expected) as caught:
             train(tiny_data, output, tiny_teacher, tiny_config)
     if expected is SystemExit:
-        assert caught.value.code == 143
+        assert caught.value.code == 128 + number
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert steps_done(checkpoint_path(output)) == 2
     assert "--resume" in warnings_logged.text

@@ -99,6 +99,13 @@ def test_repeatable_with_any_number_of_threads(winograd):
         assert all(map(torch.equal, result, results[0]))
 
 
+def test_filter_gradient_of_no_image(winograd):
+    gradient = torch.full((64, 3, 3, 64), 3.0, dtype=winograd.dtype)
+    maps = [torch.zeros(0, length, length, 64, dtype=winograd.dtype) for length in (6, 4)]
+    winograd.run("winograd_filter_gradient", *maps, 0, gradient)
+    assert not gradient.any()
+
+
 def test_empty_batch(winograd):
     x, weight, bias, gradient = operands(((0, 64, 6, 6), 64, 3, 0), winograd.dtype)
     output, *gradients = with_gradients(ops.winograd_convolution, x, weight, bias, gradient, 0)
@@ -169,6 +176,7 @@ FILTERS, MAPS = torch.zeros(64, 3, 3, 128), torch.zeros(2, 6, 6, 128)
     [
         ("winograd_weights", (FILTERS.half(), False, FILTERS), "neither float32 nor float64"),
         ("winograd_weights", (FILTERS[..., :100], False, FILTERS), "multiples of 64"),
+        ("winograd_weights", (FILTERS[..., :0], False, FILTERS), "multiples of 64"),
         ("winograd_weights", (FILTERS, False, torch.zeros(64 * 35 * 128)), "number of elements"),
         ("winograd_filter_gradient", (MAPS, MAPS, 0, FILTERS), "do not fit the filters"),
         (

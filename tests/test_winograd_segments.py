@@ -107,6 +107,13 @@ def test_no_image(winograd):
     assert calculated(winograd, case, segments, random_bias(winograd, case)).numel() == 0
 
 
+def test_nothing_is_left_of_a_row_when_pooled(winograd):
+    case = Case((Shape((6, 3), 3),), (4, 1), epilogue="relu_pool")
+    segments = random_segments(case, winograd.operand)
+    output = calculated(winograd, case, segments, random_bias(winograd, case))
+    assert tuple(output.shape) == (1, 2, 0, 64)
+
+
 def test_weights_are_values_of_polynomials():
     taps = torch.randn(4, dtype=torch.float64)
     values = evaluation_matrix(4) @ taps

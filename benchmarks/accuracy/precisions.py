@@ -21,7 +21,7 @@ import torch
 from efficientad.datasets import find_test_set
 from efficientad.metrics import image_auroc
 from efficientad.progress import with_progress
-from efficientad.run_images import find_run_images
+from efficientad.run_images import find_normal_images
 from torch import Tensor
 from torch.nn import functional
 
@@ -91,10 +91,10 @@ def with_networks(model: Model, networks: Networks | Engine) -> Detector:
 
 
 def simulated_8_bits(model: Model, data: Path) -> Networks:
-    validation = find_run_images(data, "none", model.input_size, 0).validation[:RANGE_IMAGES]
+    _, validation = find_normal_images(data, model.input_size, model.training["seed"])
     images = [
         ops.resize_normalize(torch.from_numpy(load_image(path)), model.input_size)
-        for path in validation
+        for path in validation[:RANGE_IMAGES]
     ]
     return Simulated8Bits(model, images)
 

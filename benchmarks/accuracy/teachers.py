@@ -93,7 +93,6 @@ def perform(run: Run, data: Path, arguments: argparse.Namespace) -> dict[str, An
     )
     finished = time.monotonic()
     evaluation = evaluate(Detector.load(model, arguments.device), data)
-    model.unlink()
     return {
         **asdict(run),
         "teacher": Path(run.teacher).stem,
@@ -163,6 +162,7 @@ def main() -> None:
         if not file.exists():
             result = perform(run, data, arguments)
             write_atomically(file, (json.dumps(result, indent=2) + "\n").encode())
+            file.with_suffix(".safetensors").unlink()
         print(file.name, json.loads(file.read_text())["image_auroc"], flush=True)
     print(table(json.loads(file.read_text()) for file in arguments.results.glob("*.json")))
 

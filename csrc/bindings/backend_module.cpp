@@ -21,6 +21,8 @@ void require_same_shape(FeatureMaps& a, FeatureMaps& b) {
   match_layout(a, b);
 }
 
+constexpr char kWrongPoolPadding[] = "the pooling's padding is neither 0 nor 1";
+
 ConvReluPool conv_relu_pool_problem(Call& call, py::handle input, py::handle weight,
                                     const py::object& bias, std::int64_t padding,
                                     std::int64_t pool_padding, py::handle output) {
@@ -35,12 +37,16 @@ ConvReluPool conv_relu_pool_problem(Call& call, py::handle input, py::handle wei
   problem.kernel_height = w.shape[2];
   problem.kernel_width = w.shape[3];
   problem.bias = bias.is_none() ? nullptr : dense_data(call.tensor(bias, x.type, w.shape[0]));
+  require(padding >= 0, "the padding is negative");
+  require(pool_padding == 0 || pool_padding == 1, kWrongPoolPadding);
   problem.padding = padding;
   problem.pool_padding = pool_padding;
   const Tensor y = call.tensor(output);
   problem.output = feature_maps(y);
+  // A window of nothing but padding is none.
   const auto pooled = [&](std::int64_t length, std::int64_t kernel) {
-    return (length + 2 * padding - kernel + 1 + 2 * pool_padding) / 2;
+    const std::int64_t convolved = length + 2 * padding - kernel + 1;
+    return convolved > 0 ? (convolved + 2 * pool_padding) / 2 : 0;
   };
   require(y.type == x.type && problem.output.batch == problem.input.batch &&
               problem.output.channels == w.shape[0] &&
@@ -73,7 +79,11 @@ void bind_conv_relu_pool(py::module_& module, const Target& target) {
 }
 
 bool is_pooled(const FeatureMaps& output, const FeatureMaps& input, std::int64_t pool_padding) {
-  const auto pooled = [&](std::int64_t length) { return (length + 2 * pool_padding) / 2; };
+  require(pool_padding == 0 || pool_padding == 1, kWrongPoolPadding);
+  // A window of nothing but padding is none.
+  const auto pooled = [&](std::int64_t length) {
+    return length > 0 ? (length + 2 * pool_padding) / 2 : 0;
+  };
   return output.batch == input.batch && output.channels == input.channels &&
          output.height == pooled(input.height) && output.width == pooled(input.width);
 }

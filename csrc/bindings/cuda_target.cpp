@@ -14,9 +14,12 @@ class CudaDeviceScope final : public DeviceScope {
  public:
   explicit CudaDeviceScope(int index) {
     check(cudaGetDevice(&previous_));
-    if (index != previous_) check(cudaSetDevice(index));
+    changed_ = index != previous_;
+    if (changed_) check(cudaSetDevice(index));
   }
-  ~CudaDeviceScope() override { cudaSetDevice(previous_); }
+  ~CudaDeviceScope() override {
+    if (changed_) cudaSetDevice(previous_);
+  }
 
  private:
   static void check(cudaError_t error) {
@@ -24,6 +27,7 @@ class CudaDeviceScope final : public DeviceScope {
   }
 
   int previous_ = 0;
+  bool changed_ = false;
 };
 
 }  // namespace

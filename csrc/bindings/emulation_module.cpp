@@ -33,6 +33,7 @@ PYBIND11_MODULE(_emulation, module) {
       "Choose the order in which blocks and threads run.");
   module.def("set_compute_capability", &emulation::set_compute_capability,
              "Choose the emulated GPU's compute capability, such as 80 or 90.");
+  module.attr("multiprocessors") = emulation::device_properties().multiprocessors;
   module.def("take_largest_shared_bytes", &emulation::take_largest_shared_bytes,
              "The most shared memory that a block was launched with since this was asked last.");
   module.def(

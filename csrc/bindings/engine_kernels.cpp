@@ -96,6 +96,7 @@ Segment segment_of(const PythonSegment& from, const Tensor& input, int groups) {
            segment.padding, std::ignore) = from;
   require(segment.channels > 0 && segment.channels % kChannelMultiple == 0 &&
               segment.channels <= segment.pixel_channels && segment.first_channel >= 0 &&
+              segment.first_channel % kChannelMultiple == 0 &&
               segment.first_channel <= segment.pixel_channels - groups * segment.channels,
           "a segment's channels are not a multiple of 64 channels of its input");
   require(segment.kernel >= 1 && segment.kernel <= 4, "a segment's kernel is not 1 to 4");
@@ -226,7 +227,8 @@ WindowMeans window_means_problem(Call& call, py::handle input, std::int64_t firs
   problem.width = x.shape[2];
   problem.pixel_channels = x.shape[3];
   require(channels > 0 && channels % kChannelMultiple == 0 && channels <= problem.pixel_channels &&
-              first_channel >= 0 && first_channel <= problem.pixel_channels - channels,
+              first_channel >= 0 && first_channel % kChannelMultiple == 0 &&
+              first_channel <= problem.pixel_channels - channels,
           "the channels are not a multiple of 64 channels of the input");
   require(kernel >= 1 && kernel <= 4, "the kernel is not 1 to 4");
   require(problem.height >= kernel && problem.width >= kernel,

@@ -9,7 +9,8 @@ namespace py = pybind11;
 namespace efficientad::bindings {
 namespace {
 
-// The exchange table of a tensor class, or nullptr where the class has none that can be read.
+// The exchange table of a tensor class, or nullptr where the class has none that can be read. The
+// class that was asked for last is kept alive, so that its address is nobody else's.
 const dlpack::ExchangeTable* exchange_table(PyTypeObject* type) {
   static PyTypeObject* known_type = nullptr;
   static const dlpack::ExchangeTable* known_table = nullptr;
@@ -26,6 +27,8 @@ const dlpack::ExchangeTable* exchange_table(PyTypeObject* type) {
   while (table != nullptr && table->version.major != dlpack::kSupportedMajorVersion) {
     table = table->previous;
   }
+  Py_INCREF(type);
+  Py_XDECREF(known_type);
   known_type = type;
   known_table = table;
   return table;

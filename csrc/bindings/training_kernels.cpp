@@ -15,8 +15,9 @@ Tensor filters_of(Call& call, py::handle object) {
   require(filters.type == ScalarType::float32 || filters.type == ScalarType::float64,
           "the filters are neither float32 nor float64");
   require(filters.dimensions == 4 && filters.shape[1] == filters.shape[2] &&
-              (filters.shape[1] == 3 || filters.shape[1] == 4) &&
-              filters.shape[0] % kChannelMultiple == 0 && filters.shape[3] % kChannelMultiple == 0,
+              (filters.shape[1] == 3 || filters.shape[1] == 4) && filters.shape[0] > 0 &&
+              filters.shape[0] % kChannelMultiple == 0 && filters.shape[3] > 0 &&
+              filters.shape[3] % kChannelMultiple == 0,
           "expected filters (output channels, kernel, kernel, input channels), the kernel 3 or 4, "
           "the channels multiples of 64");
   return filters;

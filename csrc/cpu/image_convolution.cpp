@@ -61,7 +61,8 @@ class ColourRows {
           const Value wanted = numbers[colour * pixels + column] + carried[colour];
           narrow(wanted, stored);
           const Value lost = wanted - widened(stored);
-          carried[colour] = lost == lost ? lost : Value{};  // a NaN stays where it is
+          // NaN and infinity stay where they are.
+          carried[colour] = lost - lost == Value{} ? lost : Value{};
         }
       }
     }

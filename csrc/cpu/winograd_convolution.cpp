@@ -150,6 +150,7 @@ Status convolve_tiles(const SegmentConvolution& problem, const ConvolutionGrid& 
   if (!first.has_memory() || !second.has_memory()) return kOutOfMemory;
   const TileSource<Scalar>* const sources[] = {&first, &second};
   const TiledGrid tiled(grid, kOutputs);
+  if (tiled.rows == 0 || tiled.columns == 0) return kOk;  // nothing is left of a row when pooled
   const std::int64_t unit = tiled.rows_at_once;
   const std::int64_t units = (tiled.rows + unit - 1) / unit;
   const auto work = [&](int, std::int64_t begin, std::int64_t end) {

@@ -38,6 +38,10 @@ class FilterGradient {
   Status run(const Execution& execution) {
     if (!reserve()) return kOutOfMemory;
     const std::int64_t products = problem_.input_channels * problem_.output_channels;
+    if (tiles_ == 0) {
+      std::memset(sums_.data(), 0,
+                  static_cast<std::size_t>(kPlanePoints * products) * sizeof(Number));
+    }
     for (std::int64_t first = 0; first < tiles_; first += at_once_) {
       const std::int64_t count = tiles_ - first < at_once_ ? tiles_ - first : at_once_;
       const Team transforming =

@@ -3,8 +3,10 @@
 
 #include <cuda_runtime.h>
 
+#include <cstddef>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "cuda/launch_shape.h"
 #include "efficientad/execution.h"
@@ -39,17 +41,35 @@ inline Status device_properties(DeviceProperties& properties) {
   return status;
 }
 
+// Lets a kernel's blocks have that much shared memory on the current device. The limit is the
+// kernel's, not the launch's: it is only ever raised, as another thread may be about to launch the
+// same kernel with more.
+inline Status allow_shared_bytes(const void* kernel, std::size_t bytes) {
+  static std::mutex mutex;
+  static std::map<std::pair<const void*, int>, std::size_t> allowed;
+  int device = 0;
+  if (const Status status = status_of(cudaGetDevice(&device)); status != kOk) return status;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::size_t& most = allowed[{kernel, device}];
+  if (bytes <= most) return kOk;
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return cudaGetErrorString(error);
+  }
+  most = bytes;
+  return kOk;
+}
+
 // Runs a kernel on the execution's stream, and says whether it could be launched.
 template <class... Parameters>
 Status launch(void (*kernel)(Parameters...), const LaunchShape& shape, const Execution& execution,
               const typename Exactly<Parameters>::type&... arguments) {
   if (shape.shared_bytes > kDefaultSharedBytes) {
-    const cudaError_t error = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes));
-    if (error != cudaSuccess) {
-      cudaGetLastError();
-      return cudaGetErrorString(error);
-    }
+    const Status status =
+        allow_shared_bytes(reinterpret_cast<const void*>(kernel), shape.shared_bytes);
+    if (status != kOk) return status;
   }
   const dim3 grid(shape.grid.x, shape.grid.y, shape.grid.z);
   kernel<<<grid, dim3(shape.threads), shape.shared_bytes,

@@ -12,12 +12,19 @@ from efficientad_ext._registry import Backend, register
 from efficientad_ext.ops.relu_pool import raw_relu_pool, relu_pool
 
 
+def _convolved_size(x: Tensor, weight: Tensor, padding: int) -> tuple[int, int]:
+    height, width = (
+        length + 2 * padding - kernel + 1
+        for length, kernel in zip(x.shape[2:], weight.shape[2:], strict=True)
+    )
+    return height, width
+
+
 def _pooled_shape(
     x: Tensor, weight: Tensor, padding: int, pool_padding: int
 ) -> tuple[int, int, int, int]:
     height, width = (
-        (length + 2 * padding - kernel + 1 + 2 * pool_padding) // 2
-        for length, kernel in zip(x.shape[2:], weight.shape[2:], strict=True)
+        (length + 2 * pool_padding) // 2 for length in _convolved_size(x, weight, padding)
     )
     return x.shape[0], weight.shape[0], height, width
 
@@ -97,8 +104,7 @@ def conv_relu_pool(
     Raises:
         TypeError: for other element types, or different ones.
         ValueError: for shapes that do not fit, tensors on different devices, a negative padding, or
-        an
-            input smaller than the kernel and a pooling window.
+            an input smaller than the kernel and a pooling window.
     """
     check_feature_maps("x", x)
     check_feature_maps("weight", weight)
@@ -122,8 +128,8 @@ def conv_relu_pool(
             f"padding is {padding} and pool_padding {pool_padding}; expected a padding of at "
             "least 0 and a pool_padding of 0 or 1"
         )
-    shape = _pooled_shape(x, weight, padding, pool_padding)
-    if shape[2] < 1 or shape[3] < 1:
+    convolved = _convolved_size(x, weight, padding)
+    if min(*convolved, *_pooled_shape(x, weight, padding, pool_padding)[2:]) < 1:
         raise ValueError(
             f"x has shape {tuple(x.shape)}, too small for a kernel of {tuple(weight.shape[2:])} "
             f"with padding {padding} and a 2x2 pooling window"

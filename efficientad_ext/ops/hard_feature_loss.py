@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from efficientad_ext._checks import check_same_feature_maps, needs_gradient
-from efficientad_ext._layout import alike_for_kernels
+from efficientad_ext._layout import alike_for_kernels, empty_like_layout
 from efficientad_ext._registry import Backend, register
 
 
@@ -44,7 +44,7 @@ def _gradient(
     backend: Backend, loss_gradient: Tensor, teacher: Tensor, student: Tensor, selection: Tensor
 ) -> Tensor:
     teacher, student = alike_for_kernels(teacher, student)
-    gradient = torch.empty_like(student)
+    gradient = empty_like_layout(student, tuple(student.shape))
     backend.run(
         "hard_feature_loss_gradient",
         teacher.device,
@@ -60,7 +60,8 @@ def _gradient(
 def _gradient_fake(
     loss_gradient: Tensor, teacher: Tensor, student: Tensor, selection: Tensor
 ) -> Tensor:
-    return torch.empty_like(student)
+    _, student = alike_for_kernels(teacher, student)
+    return empty_like_layout(student, tuple(student.shape))
 
 
 _raw = register(

@@ -139,8 +139,7 @@ def normalize_and_combine(
         quantiles: local a, local b, global a, global b, with a < b. A tensor is copied to the host.
         size: (height, width) of the resulting map, in pixels.
         input_size: (height, width) of the network's input where it differs from ``size``; the
-        result is
-            then laid over it edge to edge.
+            result is then laid over it edge to edge.
 
     Returns:
         The combined map, (N, 1, *size), in the type of the maps, and the image scores, (N,): the
@@ -151,8 +150,7 @@ def normalize_and_combine(
     Raises:
         TypeError: for other element types, or two different ones.
         ValueError: for other or different shapes, maps without pixels, quantiles that do not
-        ascend, or a
-            size that is not positive.
+            ascend, or a size that is not positive.
     """
     check_same_feature_maps("local_map", local_map, "global_map", global_map)
     if local_map.shape[1] != 1 or local_map.shape[2:].numel() == 0:

@@ -109,7 +109,7 @@ def relu_pool(x: Tensor, *, pool_padding: int = 0) -> Tensor:
     check_feature_maps("x", x)
     if pool_padding not in (0, 1):
         raise ValueError(f"pool_padding is {pool_padding}; expected 0 or 1")
-    if 0 in _pooled_shape(x, pool_padding)[2:]:
+    if 0 in (*x.shape[2:], *_pooled_shape(x, pool_padding)[2:]):
         raise ValueError(
             f"x has shape {tuple(x.shape)}, too small for a 2x2 pooling window "
             f"with a padding of {pool_padding}"

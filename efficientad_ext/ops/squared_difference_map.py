@@ -55,8 +55,7 @@ def squared_difference_map(a: Tensor, b: Tensor) -> Tensor:
 
     Args:
         a: feature maps, (N, C, H, W), float64, float32, float16 or bfloat16. Contiguous,
-        channels-last
-            and channel-sliced tensors are read in place.
+            channels-last and channel-sliced tensors are read in place.
         b: feature maps of the same shape, type and device.
 
     Returns:

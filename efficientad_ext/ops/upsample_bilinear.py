@@ -94,8 +94,7 @@ def upsample_bilinear(
 
     Args:
         x: feature maps, (N, C, H, W), float64, float32, float16 or bfloat16, with at least one
-        pixel.
-            Contiguous, channels-last and channel-sliced tensors are read in place.
+            pixel. Contiguous, channels-last and channel-sliced tensors are read in place.
         size: (height, width) of the result.
         alignment: ``"half_pixel"`` lays both grids over each other edge to edge, as torch's
             ``interpolate(..., align_corners=False)`` does (the autoencoder's decoder, EfficientAD,
@@ -103,8 +102,7 @@ def upsample_bilinear(
             (i, j) where the centre of its receptive field is, at pixel (16 + 4i, 16 + 4j) of the
             network's input; outside the outermost centres the edge value is kept.
         input_size: (height, width) of the network's input, for ``"pixel_exact"`` where it differs
-        from
-            ``size``: the result is then laid over the input edge to edge.
+            from ``size``: the result is then laid over the input edge to edge.
 
     Returns:
         (N, C, *size), in the type and the memory format of ``x``.

@@ -171,7 +171,7 @@ def can_be_winograd(x: Tensor, weight: Tensor, *, stride: int = 1) -> bool:
 def winograd_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, padding: int = 0
 ) -> Tensor:
-    """A convolution of stride 1 with a third to a quarter of the multiplications.
+    """A convolution of stride 1 with a quarter of the multiplications.
 
     Winograd's minimal filtering (Lavin and Gray, CVPR 2016) on tiles of 6x6 inputs, forward and
     backward: for the convolutions of the patch description networks and of the autoencoder

@@ -16,6 +16,7 @@ from efficientad.progress import with_progress
 from efficientad.puad import check_count, normalisation, puad_statistics, unfitted_puad
 from efficientad.threshold import (
     FALSE_REJECT_RATE,
+    RATE,
     check_rate,
     choose_threshold,
     warn_if_too_few,
@@ -125,7 +126,10 @@ def calibrate(
         model,
         threshold=choose_threshold(_final_scores(model, detections), false_reject_rate),
         map_threshold=choose_threshold(picturable, false_reject_rate),
-        training=without_labelled_images(model.training),
+        training={
+            **without_labelled_images(model.training),
+            RATE: false_reject_rate,
+        },
     )
 
 

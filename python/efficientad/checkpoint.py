@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from efficientad.output import require_file_place
 from efficientad_ext.model_file import write_atomically
 
 FORMAT = "efficientad-checkpoint"
@@ -32,16 +33,10 @@ def check_output(output: Path, resume: bool) -> None:
     """Raises an error where a run could not write its output, or would overwrite a checkpoint.
 
     Raises:
-        FileNotFoundError: if the output's folder does not exist.
+        FileNotFoundError, ValueError, OSError: see ``require_file_place``.
         FileExistsError: if there is a checkpoint, but ``resume`` is not asked for.
-        ValueError: if the output is a folder.
     """
-    if not output.parent.is_dir():
-        raise FileNotFoundError(
-            f"the folder {output.parent} for the output file does not exist; create it first"
-        )
-    if output.is_dir():
-        raise ValueError(f"{output} is a folder; expected the name of the file to write")
+    require_file_place(output)
     checkpoint = checkpoint_path(output)
     if checkpoint.exists() and not resume:
         raise FileExistsError(

@@ -50,7 +50,7 @@ def load_photo(path: Path, size: tuple[int, int]) -> Tensor:
     height, width = photo.shape[:2]
     if height < size[0] or width < size[1]:
         raise ValueError(
-            f"{path} has {height}x{width} pixels, fewer than the smallest crop: {size[0]}x{size[1]}"
+            f"{path} has {height}x{width} pixels; expected at least {size[0]}x{size[1]}"
         )
     return photo
 

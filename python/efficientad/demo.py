@@ -27,7 +27,8 @@ def run_demo(output: Path, steps: int = STEPS) -> Evaluation:
     """Makes a data set, trains, evaluates, and leaves a picture; about two minutes on two cores.
 
     Writes to the folder ``output``: ``cloth/`` (the images), ``model.safetensors``,
-    ``results.json`` and ``demo.png``. An interrupted demonstration continues where it was.
+    ``results.json`` and ``demo.png``. An interrupted demonstration continues where it was; what is
+    trained is not trained again.
 
     Args:
         output: the folder, made if need be.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,13 +14,15 @@ from efficientad.checkpoint import check_output, checkpoint_path
 from efficientad.distillation_images import find_distillation_images
 from efficientad.distillation_run import DistillationConfig, DistillationRun
 from efficientad.initial_teacher import load_initial_teacher
-from efficientad.teacher import save_teacher
+from efficientad.teacher import save_teacher, teacher_record
 from efficientad.workers import joined_workers
 from efficientad_ext.inference import exact_float32
 
 __all__ = ["DistillationConfig", "distill"]
 
 logger = logging.getLogger(__name__)
+
+_CURVE = "held-out loss"
 
 
 def distill(
@@ -39,9 +42,9 @@ def distill(
     deviation over up to 10,000 crops. A tenth of the photos, 200 at most, are held out.
 
     The state of the run is kept in ``<output>.checkpoint``, as by ``train``; a run that was stopped
-    or killed and resumed gives the same file. Under ``torchrun`` the workers share every batch, and
-    the result is that of a single process but for rounding; on several machines, the output's
-    folder must be one that all of them see.
+    or killed and resumed gives the same file, and resuming a finished one changes nothing. Under
+    ``torchrun`` the workers share every batch, and the result is that of a single process but for
+    rounding; on several machines, the output's folder must be one that all of them see.
 
     Args:
         images: folders of generic photos, each of 128x128 pixels or more. Others, and unreadable
@@ -79,12 +82,23 @@ def distill(
                 "give a multiple with --batch-size"
             )
         run = DistillationRun(config, photos, backbone, workers, checkpoint_path(output), initial)
+        what_to_do = {**run.settings, "steps": config.steps}
+        if resume and not run.checkpoint.exists() and (curve := _finished(output, what_to_do)):
+            logger.info("%s is finished: there is nothing to resume", output)
+            return float(curve[-1][1]) if workers.leads else None
         loss = run.to_the_end()
         if not workers.leads:
             return None
-    record = {**run.settings, "steps": config.steps, "held-out loss": run.curve}
+    record = {**what_to_do, _CURVE: run.curve}
     save_teacher(output, run.network.state_dict(), record, config.half)
     run.checkpoint.unlink(missing_ok=True)
     if photos.skipped:
         logger.warning("%d photos could not be used and were replaced; see above", photos.skipped)
     return loss
+
+
+def _finished(output: Path, what_to_do: Mapping[str, Any]) -> list[list[float]]:
+    """The held-out losses of the run that left this teacher, if it was this one."""
+    made = teacher_record(output) if output.exists() else {}
+    same = all(made.get(name) == value for name, value in what_to_do.items())
+    return list(made[_CURVE]) if same else []

@@ -38,7 +38,7 @@ WARM_UP_STEPS = 100
 # Of the highest rate, in a run that starts from a teacher, which the full rate would shake: see "A
 # medium teacher that begins as the small one" in benchmarks/NOTES.md.
 CONTINUED_SHARE = 0.5
-FALLING_SHARE = 0.3
+FALLING_PERCENT = 30
 STATISTICS_IMAGES = 10_000
 HELD_OUT_EVERY = 500
 # Threads that read photos ahead of the device; more than this keep any device busy.
@@ -57,7 +57,7 @@ class DistillationConfig:
         precision: of the convolutions, see ``precision_on``; weights, targets' statistics and the
             loss are float32.
         half: store the teacher as float16.
-        optimizer: "muon", or "adam" as in the paper, see ``TeacherOptimizer``.
+        optimizer: "muon", or "adam", which is the paper's, see ``TeacherOptimizer``.
 
     Raises:
         ValueError: for a value out of range.
@@ -98,12 +98,18 @@ def rate_share(step: int, steps: int) -> float:
     depend on the number of steps, so that a run can still be made longer or shorter.
     """
     rising = min(1.0, (step + 1) / WARM_UP_STEPS)
-    falling = max(0.0, (step - _falls_from(steps)) / (steps - _falls_from(steps)))
+    falling = max(0.0, (step - falls_from(steps)) / (steps - falls_from(steps)))
     return rising * (1 + math.cos(math.pi * falling)) / 2
 
 
-def _falls_from(steps: int) -> int:
-    return int((1 - FALLING_SHARE) * steps)
+def falls_from(steps: int) -> int:
+    """The step from which the rate falls, of so many."""
+    return steps * (100 - FALLING_PERCENT) // 100
+
+
+def least_steps(step: int) -> int:
+    """How many steps a run must have at the least that does not fall before this step."""
+    return -(-100 * step // (100 - FALLING_PERCENT))
 
 
 class DistillationRun:
@@ -265,9 +271,12 @@ class DistillationRun:
     def _restore(self) -> None:
         progress = restore_checkpoint(self.checkpoint, self._tensors(), self.settings)
         before, now = int(progress.record["steps"]), self.config.steps
-        if before != now and progress.step > _falls_from(min(before, now)):
-            least = math.ceil(progress.step / (1 - FALLING_SHARE))
-            other = f"or {least} or more" if progress.step <= _falls_from(before) else "no other"
+        if before != now and progress.step > falls_from(min(before, now)):
+            other = (
+                f"or {least_steps(progress.step)} or more"
+                if progress.step <= falls_from(before)
+                else "no other"
+            )
             raise ValueError(
                 f"{self.checkpoint} is at step {progress.step} of {before}, too late to make the "
                 f"run one of {now} steps, whose rate would have fallen before or had fallen "

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from efficientad.datasets import Format, find_test_set, report_skipped
+from efficientad.datasets import Format, content_digest, find_test_set, report_skipped
 from efficientad.metrics.images import image_f1_curve
 from efficientad.progress import with_progress
+from efficientad.threshold import RATE
 from efficientad_ext.detector import Detector
 from efficientad_ext.images import load_image
 from efficientad_ext.model_file import Model
@@ -89,6 +90,7 @@ def calibrate_threshold(
         raise ValueError(f"none of the labelled images in {data} can be read; see above for why")
     threshold, f1 = best_f1_threshold(scores, anomalous)
     training = {**model.training, COUNT: len(paths), FINGERPRINT: _fingerprint(paths)}
+    training.pop(RATE, None)
     return dataclasses.replace(model, threshold=threshold, training=training), f1
 
 
@@ -113,5 +115,5 @@ def warn_if_flattered(model: Model, tested: Sequence[Path]) -> None:
 
 def _fingerprint(paths: Iterable[Path]) -> str:
     """A short digest of the files' contents, wherever they lie and whatever their order."""
-    digests = sorted(sha256(path.read_bytes()).digest() for path in paths)
+    digests = sorted(map(content_digest, paths))
     return sha256(b"".join(digests)).hexdigest()[:16]

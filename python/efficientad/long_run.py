@@ -32,8 +32,8 @@ def run_steps(
 ) -> None:
     """Does a step with each of the items, and saves the state once a minute.
 
-    When SIGINT or SIGTERM arrives, the step is finished and saved, and then the signal acts. The
-    last state is saved too.
+    When SIGINT, SIGTERM or SIGHUP arrives, the step is finished and saved, and then the signal
+    acts. The last state is saved too.
 
     Args:
         title: what the progress bar is called.

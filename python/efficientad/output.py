@@ -1,9 +1,26 @@
-"""Folders for results, checked before anything is computed for them."""
+"""Places for results, checked before anything is computed for them."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+
+
+def require_file_place(file: Path) -> None:
+    """Tries whether a file can be written there, in a folder that exists.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist.
+        ValueError: if there is a folder of that name.
+        OSError: if files cannot be written to the folder.
+    """
+    if not file.parent.is_dir():
+        raise FileNotFoundError(
+            f"the folder {file.parent} for the output file does not exist; create it first"
+        )
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder; expected the name of the file to write")
+    require_writable(file.parent)
 
 
 def require_writable(folder: Path) -> None:

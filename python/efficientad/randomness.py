@@ -46,11 +46,20 @@ def generator(seed: int, purpose: Purpose, index: int = 0) -> np.random.Generato
 
 
 @contextmanager
-def torch_seed(seed: int, purpose: Purpose, index: int = 0) -> Iterator[None]:
-    """Seeds torch's global generators inside the ``with`` block and restores them behind it."""
+def torch_seed(
+    seed: int, purpose: Purpose, index: int = 0, device: torch.device | None = None
+) -> Iterator[None]:
+    """Seeds torch's generators inside the ``with`` block and restores them behind it.
+
+    That of the CPU and, if it is a GPU, that of the device; those of other devices stay untouched.
+    """
     value = int(generator(seed, purpose, index).integers(2**63))
-    with torch.random.fork_rng():
-        torch.manual_seed(value)
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(value)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(value)
         yield
 
 

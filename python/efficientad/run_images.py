@@ -14,7 +14,9 @@ from efficientad.datasets import (
     find_dataset,
     find_photos,
     fingerprint,
+    hold_out,
     split_validation,
+    validation_count,
 )
 from efficientad.loader import (
     ImageStore,
@@ -25,6 +27,8 @@ from efficientad.loader import (
 )
 from efficientad.procedural import procedural_image
 from efficientad.randomness import Purpose, generator, shuffled_index
+from efficientad.trained_images import knows_its_images, split_trained_on
+from efficientad_ext.model_file import Model
 
 PROCEDURAL = "procedural"
 NO_PENALTY = "none"
@@ -62,8 +66,8 @@ def find_run_images(
     """
     train, validation = find_normal_images(data, input_size, seed)
     record = {
-        **_record("training", train.paths, data),
-        **_record("validation", validation, data),
+        **record_of("training", train.paths, data),
+        **record_of("validation", validation, data),
     }
     penalty, penalty_record = _penalty_source(penalty_images, input_size, seed)
     return RunImages(train, validation, penalty, {**record, **penalty_record})
@@ -91,7 +95,7 @@ def _penalty_source(
     def choose(step: int) -> Tensor:
         return store[shuffled_index(seed, Purpose.PENALTY_ORDER, len(store), step)]
 
-    return choose, _record("penalty", photos, folder)
+    return choose, record_of("penalty", photos, folder)
 
 
 def find_normal_images(
@@ -110,16 +114,69 @@ def find_normal_images(
     drop_unreadable(train)
     _require_images(train.paths, "training", data)
     if dataset.validation:
-        checked = ImageStore(dataset.validation, input_size, budget=0)
-        drop_unreadable(checked)
-        _require_images(checked.paths, "validation", data)
-        return train, checked.paths
+        return train, _readable(dataset.validation, input_size, "validation", data)
     training, validation = split_validation(train.paths, seed)
     train.keep(training)
     return train, validation
 
 
-def _record(kind: str, paths: Sequence[Path], root: Path) -> dict[str, str | int]:
+def find_calibration_images(
+    model: Model, data: Path, seed: int | None, puad: bool
+) -> tuple[tuple[Path, ...] | None, tuple[Path, ...]]:
+    """The files for PUAD's statistics, None without PUAD, and those to calibrate with.
+
+    With validation images of its own, a data set's training images are for PUAD's statistics.
+    Otherwise the images that the model was trained on are, if they are most of them, and the others
+    calibrate; or else a tenth is held out to calibrate with, and without PUAD all are. What the
+    model was trained on never calibrates, and where that is not known, as of models of older
+    versions, the images are split as for a training.
+
+    Args:
+        model: what is to be calibrated.
+        data: the folder of the normal images.
+        seed: of what is held out; None for that of the model's training.
+        puad: whether the model is to have PUAD's second score.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist.
+        ValueError: if there is nothing to calibrate with.
+    """
+    if seed is None:
+        seed = int(model.training.get("seed", 0))
+    dataset = find_dataset(data)
+    if not dataset.validation and not knows_its_images(model):
+        train, validation = find_normal_images(data, model.input_size, seed)
+        return (train.paths if puad else None), validation
+    images = _readable(dataset.train, model.input_size, "training", data)
+    if dataset.validation:
+        found = _readable(dataset.validation, model.input_size, "validation", data)
+        trained_on, validation = split_trained_on(model, found)
+        if trained_on:
+            logger.warning(
+                "left out %d validation images that the model was trained on", len(trained_on)
+            )
+        _require_untrained(validation, data)
+        return (images if puad else None), validation
+    trained_on, others = split_trained_on(model, images)
+    _require_untrained(others, data)
+    if puad and len(trained_on) < len(others):
+        count = min(validation_count(len(images)), len(others))
+        rest, others = hold_out(others, count, seed, Purpose.VALIDATION_SPLIT)
+        trained_on = tuple(sorted((*trained_on, *rest)))
+    return (trained_on if puad else None), others
+
+
+def _readable(
+    paths: Sequence[Path], input_size: tuple[int, int], kind: str, data: Path
+) -> tuple[Path, ...]:
+    checked = ImageStore(paths, input_size, budget=0)
+    drop_unreadable(checked)
+    _require_images(checked.paths, kind, data)
+    return checked.paths
+
+
+def record_of(kind: str, paths: Sequence[Path], root: Path) -> dict[str, str | int]:
+    """Number and fingerprint of one kind of a run's images, for its record."""
     return {
         f"{kind} images": len(paths),
         f"{kind} images' fingerprint": fingerprint(paths, root),
@@ -129,3 +186,11 @@ def _record(kind: str, paths: Sequence[Path], root: Path) -> dict[str, str | int
 def _require_images(paths: Sequence[Path], kind: str, data: Path) -> None:
     if not paths:
         raise ValueError(f"none of the {kind} images in {data} can be read; see above for why")
+
+
+def _require_untrained(paths: Sequence[Path], data: Path) -> None:
+    if not paths:
+        raise ValueError(
+            f"the model was trained on all the images in {data} that could calibrate it; add "
+            "normal images that it was not trained on"
+        )

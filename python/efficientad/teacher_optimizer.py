@@ -30,13 +30,14 @@ _ITERATIONS = 5
 
 
 class TeacherOptimizer:
-    """Adam as in the paper, or Muon for all convolutions but the first, and Adam for the rest.
+    """Adam, or Muon for all convolutions but the first and Adam for the rest.
 
-    Muon (Jordan et al. 2024) takes the nearest orthogonal matrix to the momentum of a weight matrix
-    as its step, scaled here to have the size of a step of Adam. A convolution's matrix has a row
-    for each output channel and a column for each input channel and tap; for the first one, which
-    sees colours, and for biases it is not meant. torch's own Muon multiplies these matrices in
-    bfloat16 alone, which takes seconds on a processor that has no such multiplications.
+    Adam is the paper's, but at ten times its rate. Muon (Jordan et al. 2024) takes the nearest
+    orthogonal matrix to the momentum of a weight matrix as its step, scaled here to have the size
+    of a step of Adam. A convolution's matrix has a row for each output channel and a column for
+    each input channel and tap; for the first one, which sees colours, and for biases it is not
+    meant. torch's own Muon multiplies these matrices in bfloat16 alone, which takes seconds on a
+    processor that has no such multiplications.
 
     The weights must be channels-last, whose bytes are such a matrix as they are.
     """

@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 FALSE_REJECT_RATE = 0.01
 CONFIDENCE = 0.95
+RATE = "false-reject rate asked for"
 
 
 def choose_threshold(

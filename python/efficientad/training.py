@@ -32,9 +32,10 @@ from efficientad.run_images import PROCEDURAL, RunImages, find_run_images
 from efficientad.statistics import channel_statistics
 from efficientad.teacher import Teacher, default_teacher
 from efficientad.threshold import FALSE_REJECT_RATE, check_rate
+from efficientad.trained_images import CONTENTS, contents_of
 from efficientad_ext.architecture import SIZES, Size, check_input_size
 from efficientad_ext.inference import exact_float32
-from efficientad_ext.model_file import Model, save_model
+from efficientad_ext.model_file import Model, load_model, save_model
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +54,8 @@ class TrainingConfig:
         input_size: (height, width) of the network's input, each ≥ 128.
         steps: training steps, each of one image.
         seed: of every random draw, ≥ 0.
-        precision: of the convolutions in training, see ``precision_on``. Weights, losses and
-            everything in calibration and detection stay float32.
+        precision: of the convolutions in training, see ``precision_on``. Weights and losses stay
+            float32. Calibration computes as a detector does, see ``Detector``.
         p_hard: of the hard feature loss, in [0, 1); 0 switches it off, as in the paper's ablation:
             the loss is then the mean over all features.
 
@@ -101,10 +102,10 @@ def train(
 ) -> Model:
     """Trains a student and an autoencoder, calibrates them, and saves and returns the model.
 
-    The state of the run is written about once a minute, and when SIGINT or SIGTERM asks it to stop,
-    to ``<output>.checkpoint``, which is removed in the end. A run that was stopped or killed and
-    resumed gives the same file, byte for byte, as an unbroken one with as many threads on the same
-    machine.
+    The state of the run is written about once a minute, and when a signal asks it to stop (SIGINT,
+    SIGTERM, SIGHUP), to ``<output>.checkpoint``, which is removed in the end. A run that was
+    stopped or killed and resumed gives the same file, byte for byte, as an unbroken one with as
+    many threads on the same machine. If a run is finished already, resuming it changes nothing.
 
     Args:
         data: a folder of normal images, or one in the layout of MVTec AD (see ``find_dataset``).
@@ -140,6 +141,9 @@ def train(
     if puad:
         check_count(len(images.train))
     settings = {**run_settings(config, teacher), **images.record}
+    if resume and not checkpoint.exists() and (done := _finished(output, settings)):
+        logger.info("%s is finished: there is nothing to resume", output)
+        return done
     networks = initial_networks(
         config.size, config.input_size, teacher.weights, config.seed, device
     )
@@ -153,8 +157,9 @@ def train(
             _measure_teacher(networks, images.train, device)
         run = _Run(config, networks, optimizer, images, device, checkpoint, settings, step)
         run.to_the_end()
+    record = {**settings, CONTENTS: contents_of(images.train.paths)}
     model = calibrate(
-        networks.as_model(config.size, config.input_size, dict(settings)),
+        networks.as_model(config.size, config.input_size, record),
         images.validation,
         device,
         calibration,
@@ -164,6 +169,16 @@ def train(
     save_model(model, output)
     checkpoint.unlink(missing_ok=True)
     return model
+
+
+def _finished(output: Path, settings: Settings) -> Model | None:
+    """The model that a run with these settings has left; it may have been calibrated since."""
+    if not output.exists():
+        return None
+    model = load_model(output)
+    of_training = {name: value for name, value in settings.items() if "validation" not in name}
+    same = all(model.training.get(name) == value for name, value in of_training.items())
+    return model if same else None
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -210,7 +225,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, config.steps)
         with (
-            torch_seed(config.seed, Purpose.DROPOUT, self.step),
+            torch_seed(config.seed, Purpose.DROPOUT, self.step, self.device),
             torch.autocast(
                 self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
             ),

@@ -32,15 +32,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     elif path.suffix in (".pth", ".pt"):
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
+        except Exception as error:  # unpickling raises nearly anything on what is no pickle
+            if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+                raise ValueError(
+                    f"{path} holds more than weights and would have to be unpickled, which can run "
+                    "any code; save the network's state_dict() and give that file"
+                ) from None
             raise ValueError(
-                f"{path} holds more than weights and would have to be unpickled, which can run any "
-                "code; save the network's state_dict() and give that file"
-            ) from None
-        except (RuntimeError, EOFError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"{path} is not a file of weights that torch reads: {reason}"
+                f"{path} is not a file of weights that torch reads, or it is damaged"
             ) from None
     else:
         raise ValueError(

@@ -235,16 +235,23 @@ bool is_resampled(const SegmentConvolution& problem) {
   return false;
 }
 
+// A tile belongs to one group, and its strips have to fit 99 KiB beside the weights, which with
+// stride 2 they do not.
+bool large_tiles_fit(const SegmentConvolution& problem) {
+  for (int i = 0; i < problem.segment_count; ++i) {
+    if (problem.segments[i].stride != 1) return false;
+  }
+  return problem.output_channels % LargeShape::channels == 0 &&
+         problem.second_group % LargeShape::channels == 0;
+}
+
 template <class T>
 Status run(const SegmentConvolution& problem, const Execution& execution) {
   if (is_resampled(problem)) return run<SmallShape, T, true>(problem, execution);
   DeviceProperties device;
   if (const Status status = device_properties(device); status != kOk) return status;
-  // Large tiles load less for every product, but must be enough for all multiprocessors. A tile
-  // belongs to one group.
-  const bool whole = problem.output_channels % LargeShape::channels == 0 &&
-                     problem.second_group % LargeShape::channels == 0;
-  if (whole &&
+  // Large tiles load less for every product, but must be enough for all multiprocessors.
+  if (large_tiles_fit(problem) &&
       TileGrid(problem, LargeShape::height, LargeShape::channels).count >= device.multiprocessors) {
     return run<LargeShape, T, false>(problem, execution);
   }

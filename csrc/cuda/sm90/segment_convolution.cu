@@ -259,8 +259,11 @@ Status run(const SegmentConvolution& problem, const Execution& execution) {
     status = map_input(parameters.inputs[i], problem, problem.segments[i], kHeight);
   }
   if (status != kOk) return status;
-  // A block stays on its multiprocessor and copies for the next tile while it finishes one.
-  const LaunchShape shape{grid_over(parameters.tiles.count, device.multiprocessors), kThreads,
+  // A block stays on its multiprocessor and copies for the next tile while it finishes one. As few
+  // blocks as need no more turns than one on every multiprocessor would: the autoencoder's kernels,
+  // which run beside this one, have the other multiprocessors.
+  const std::int64_t turns = ceiling_divide(parameters.tiles.count, device.multiprocessors);
+  const LaunchShape shape{grid_over(ceiling_divide(parameters.tiles.count, turns)), kThreads,
                           parameters.shared_bytes_of_block()};
   return launch(convolution_kernel<T, kMatrices>, shape, execution, parameters);
 }

@@ -13,6 +13,7 @@ from efficientad.cli.options import FOLDER, PATH
 @click.argument("model", type=PATH)
 def info(model: Path) -> None:
     """Tell what MODEL is and how it was trained."""
+    from efficientad.trained_images import CONTENTS
     from efficientad_ext.model_file import load_model
 
     loaded = load_model(model)
@@ -37,7 +38,8 @@ def info(model: Path) -> None:
     click.echo(f"{what} of the local map: {local_a:.6g} ({a}), {local_b:.6g} ({b})")
     click.echo(f"{what} of the global map: {global_a:.6g} ({a}), {global_b:.6g} ({b})")
     for name, value in loaded.training.items():
-        click.echo(f"trained with {name}: {value}")
+        if name != CONTENTS:
+            click.echo(f"trained with {name}: {value}")
 
 
 @click.command()

@@ -42,6 +42,7 @@ def predict(
     An image that cannot be read is reported and skipped; the exit status is then 1.
     """
     from efficientad.datasets import report_skipped
+    from efficientad.output import require_file_place
     from efficientad.prediction import find_sources, write_map, write_overlay
     from efficientad.prediction import predict as predict_file
     from efficientad_ext.detector import Detector
@@ -50,6 +51,8 @@ def predict(
     sources = find_sources(paths)
     detector = Detector.load(model, device_named(device), precision=precision)
     to_stdout = json_file == Path("-")
+    if json_file is not None and not to_stdout:
+        require_file_place(json_file)
     lines: list[str] = []
     skipped = 0
     for source in sources:
@@ -111,7 +114,7 @@ def evaluate(
     """
     from efficientad.evaluation import evaluate as evaluate_model
     from efficientad.labelled_threshold import warn_if_flattered
-    from efficientad.output import require_writable
+    from efficientad.output import require_file_place, require_writable
     from efficientad.report import write_report
     from efficientad_ext.detector import Detector
     from efficientad_ext.model_file import load_model, write_atomically
@@ -121,6 +124,8 @@ def evaluate(
     for folder in (maps, report, None if json_file is None else json_file.parent):
         if folder is not None:
             require_writable(folder)
+    if json_file is not None:
+        require_file_place(json_file)
     result = evaluate_model(detector, data, layout=layout, maps=maps)
     warn_if_flattered(loaded, [scored.image.path for scored in result.scored])
     for line in result.lines(detector.threshold):

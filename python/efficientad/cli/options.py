@@ -12,10 +12,6 @@ PATH = click.Path(path_type=Path)
 device_option = click.option(
     "--device", help="Where to compute, such as cpu or cuda:0.  [default: a GPU if there is one]"
 )
-puad_option = click.option(
-    "--puad/--no-puad", default=True, show_default=True,
-    help="PUAD's second score, for anomalies that have no place in the picture.",
-)  # fmt: skip
 format_option = click.option(
     "--format", "layout", type=click.Choice(["mvtec_ad", "mvtec_loco", "visa", "folder"]),
     help="Layout of DATA.  [default: told by what lies in it]",

@@ -34,12 +34,14 @@ def threshold(
     it is given the very same ones.
     """
     from efficientad.labelled_threshold import COUNT, calibrate_threshold
+    from efficientad.output import require_file_place
     from efficientad_ext.model_file import load_model, save_model
 
+    output = output or model
+    require_file_place(output)
     calibrated, f1 = calibrate_threshold(
         load_model(model), data, device_named(device), layout=layout
     )
-    output = output or model
     save_model(calibrated, output)
     click.echo(
         f"{output}: threshold {calibrated.threshold:.4f}, F1 {f1:.4f} on the "

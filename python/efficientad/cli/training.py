@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from efficientad.cli.options import (
     device_named,
     device_option,
     parse_image_size,
-    puad_option,
     rate_option,
     replaced_output_option,
     resume_option,
@@ -56,7 +56,10 @@ from efficientad.cli.options import (
     "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
     show_default=True, help="Of the convolutions in training.",
 )  # fmt: skip
-@puad_option
+@click.option(
+    "--puad/--no-puad", default=True, show_default=True,
+    help="PUAD's second score, for anomalies that have no place in the picture.",
+)  # fmt: skip
 @click.option(
     "--puad-features", type=click.Choice(["student", "teacher"]), default="student",
     show_default=True, help="Whose pooled features PUAD's second score is of.",
@@ -109,45 +112,58 @@ def train(
 @click.argument("model", type=PATH)
 @click.argument("data", type=FOLDER)
 @replaced_output_option
-@puad_option
+@click.option("--puad/--no-puad", default=None, help="PUAD's second score.  [default: as in MODEL]")
 @click.option(
     "--puad-features", type=click.Choice(["student", "teacher"]),
     help="Whose pooled features PUAD's second score is of.  [default: as in MODEL]",
 )  # fmt: skip
 @rate_option
 @device_option
-@seed_option
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Of what is held out.  [default: as in MODEL]"
+)
 def calibrate(
     model: Path,
     data: Path,
     output: Path | None,
-    puad: bool,
+    puad: bool | None,
     puad_features: Any,
     false_reject_rate: float,
     device: str | None,
-    seed: int,
+    seed: int | None,
 ) -> None:
     """Calibrate MODEL anew on the normal images in DATA, without training.
 
     Quantiles and threshold come from the validation images of DATA, PUAD's statistics from its
-    training images. Without validation images, 10 % of the images are held out for them. Test
-    images are never looked at.
+    training images. Without validation images, those that MODEL was trained on give PUAD's
+    statistics if they are most of DATA, and the others calibrate; otherwise 10 % of the images are
+    held out to calibrate with, or, without PUAD, all are. Images that MODEL was trained on never
+    calibrate, and test images are never looked at.
     """
     from efficientad.calibration import CalibrationConfig
     from efficientad.calibration import calibrate as run_calibration
-    from efficientad.run_images import find_normal_images
+    from efficientad.output import require_file_place
+    from efficientad.run_images import find_calibration_images, record_of
     from efficientad_ext.model_file import load_model, save_model
 
+    output = output or model
+    require_file_place(output)
     loaded = load_model(model)
-    train_images, validation_images = find_normal_images(data, loaded.input_size, seed)
+    puad_images, validation_images = find_calibration_images(
+        loaded, data, seed, loaded.puad is not None if puad is None else puad
+    )
+    record = record_of("validation", validation_images, data)
     calibrated = run_calibration(
-        loaded,
+        replace(loaded, training={**loaded.training, **record}),
         validation_images,
         device_named(device),
         CalibrationConfig(loaded.quantile_levels, puad_features or loaded.feature_source),
-        puad_images=train_images.paths if puad else None,
+        puad_images=puad_images,
         false_reject_rate=false_reject_rate,
     )
-    output = output or model
     save_model(calibrated, output)
-    click.echo(f"{output}: threshold {calibrated.threshold:.4f}")
+    others = "" if puad_images is None else f", PUAD's statistics from {len(puad_images)}"
+    click.echo(
+        f"{output}: threshold {calibrated.threshold:.4f}, from {len(validation_images)} images"
+        f"{others}"
+    )

@@ -14,11 +14,13 @@ from efficientad.datasets.layout import (
     Saturation,
 )
 from efficientad.datasets.selection import (
+    content_digest,
     find_photos,
     fingerprint,
     hold_out,
     report_skipped,
     split_validation,
+    validation_count,
 )
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "LabelledImage",
     "LabelledSet",
     "Saturation",
+    "content_digest",
     "detect_format",
     "find_dataset",
     "find_photos",
@@ -38,4 +41,5 @@ __all__ = [
     "read_ground_truth",
     "report_skipped",
     "split_validation",
+    "validation_count",
 ]

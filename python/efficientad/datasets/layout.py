@@ -6,6 +6,7 @@ Normal images carry the label ``good``; every other label names a kind of defect
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,11 +101,15 @@ def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a column is missing, or a row has too few values.
+        ValueError: if it is not text in UTF-8, a column is missing, or a row has too few values.
     """
     if not file.is_file():
         raise FileNotFoundError(f"the list {file} does not exist")
-    with file.open(newline="", encoding="utf-8-sig") as stream:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not text in UTF-8 ({error}); save it as such") from None
+    with io.StringIO(text, newline="") as stream:
         reader = csv.DictReader(stream)
         for column in columns:
             if column not in (reader.fieldnames or ()):

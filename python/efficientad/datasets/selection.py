@@ -44,8 +44,12 @@ def split_validation(
             f"training needs at least two readable images, one of them held out for calibration, "
             f"but there is {len(images)}; add normal images"
         )
-    count = max(1, round(VALIDATION_SHARE * len(images)))
-    return hold_out(images, count, seed, Purpose.VALIDATION_SPLIT)
+    return hold_out(images, validation_count(len(images)), seed, Purpose.VALIDATION_SPLIT)
+
+
+def validation_count(images: int) -> int:
+    """How many of so many images are held out for calibration."""
+    return max(1, round(VALIDATION_SHARE * images))
 
 
 def hold_out(
@@ -66,9 +70,14 @@ def fingerprint(images: Sequence[Path], root: Path) -> str:
     """A short digest of which images these are: their paths below ``root``, and their sizes."""
     digest = hashlib.sha256()
     for path in images:
-        name = path.relative_to(root).as_posix()
-        digest.update(f"{name}\0{path.stat().st_size}\n".encode())
+        name = path.relative_to(root) if path.is_relative_to(root) else path
+        digest.update(f"{name.as_posix()}\0{path.stat().st_size}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def content_digest(path: Path) -> bytes:
+    """SHA-256 of a file's content, the same wherever it lies and whatever it is called."""
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def _with_path(path: Path, reason: Exception) -> str:

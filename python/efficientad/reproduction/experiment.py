@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from efficientad.calibration import CalibrationConfig, calibrate
+from efficientad.checkpoint import checkpoint_path
 from efficientad.datasets import find_photos
 from efficientad.datasets.loco import LOGICAL, STRUCTURAL
 from efficientad.evaluation import Evaluation, ScoredImage, evaluate
@@ -171,6 +172,8 @@ class Experiment:
     def _trained(self) -> Model:
         """With the papers' calibration, whatever is to be tried on it."""
         if self.model_file.exists():
+            # A training that was killed behind its last step but one: the removal of this file.
+            checkpoint_path(self.model_file).unlink(missing_ok=True)
             return load_model(self.model_file)
         self.model_file.parent.mkdir(parents=True, exist_ok=True)
         return train(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -52,8 +54,9 @@ def run_experiments(experiments: Sequence[Experiment], jobs: int) -> tuple[Failu
     """Runs all of them, in order, so many at a time.
 
     With one job they run in this process. With several, each runs in a process of its own, with
-    its share of the cores, and writes what it has to say into its log file. When SIGINT or SIGTERM
-    arrives, they save their checkpoints and end.
+    its share of the cores, and writes what it has to say into its log file. When a signal asks this
+    process to stop (SIGINT, SIGTERM, SIGHUP), or when it is killed, they save their checkpoints and
+    end.
     """
     try:
         return _Processes(experiments, jobs).run() if jobs > 1 else _one_by_one(experiments)
@@ -128,6 +131,7 @@ def _run_apart(experiment: Experiment, threads: int, sender: Connection) -> None
     """What a process does."""
     # Away from the terminal: Ctrl-C reaches the parent alone, which asks for an end once.
     os.setsid()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     experiment.log_file.parent.mkdir(parents=True, exist_ok=True)
     log = experiment.log_file.open("a", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
@@ -141,6 +145,14 @@ def _run_apart(experiment: Experiment, threads: int, sender: Connection) -> None
         logger.exception("%s failed", experiment.title)
         sender.send(_reason(error))
         raise SystemExit(1) from None
+
+
+def _end_with_parent() -> None:
+    """Whoever runs the command again must find nobody at work on its files."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _reason(error: Exception) -> str:

@@ -6,7 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from efficientad.reproduction.collection import COLLECTIONS, OTHER
 
@@ -37,6 +37,10 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     return Spread(statistics.fmean(known), deviation)
 
 
+_OneSeed: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Results by collection and category."""
+
+
 @dataclass
 class Results:
     """The results of one row of a table: by seed, collection and category."""
@@ -59,6 +63,14 @@ class Results:
         names = {name for one in self.found.values() for name in one.get(collection, ())}
         return tuple(sorted(names))
 
+    def complete_categories(self, collection: str) -> tuple[str, ...]:
+        """Those with a result of every seed: means over seeds are of the same categories."""
+        return tuple(
+            name
+            for name in self.categories(collection)
+            if all(name in one.get(collection, ()) for one in self.found.values())
+        )
+
     def of_category(self, figure: str, collection: str, category: str) -> Spread | None:
         """A figure of a category over the seeds."""
         return spread(
@@ -67,23 +79,21 @@ class Results:
         )
 
     def of_collection(self, figure: str, collection: str) -> Spread | None:
-        """A figure's mean over the categories of a collection, over the seeds."""
-        return self._over_seeds(lambda one: _mean_of(figure, one.get(collection, {})))
+        """A figure's mean over a collection's complete categories, over the seeds."""
+        return self._over_seeds(lambda one: self._mean_of(figure, collection, one))
 
     def overall(self, figure: str) -> Spread | None:
         """The mean of the collections' means, over the seeds, as the paper's Table 1 has it."""
         return self._over_seeds(
-            lambda one: _mean([_mean_of(figure, categories) for categories in one.values()])
+            lambda one: _mean([self._mean_of(figure, name, one) for name in self.collections])
         )
 
-    def _over_seeds(
-        self, figure: Callable[[Mapping[str, Mapping[str, Mapping[str, Any]]]], float | None]
-    ) -> Spread | None:
+    def _over_seeds(self, figure: Callable[[_OneSeed], float | None]) -> Spread | None:
         return spread(figure(collections) for collections in self.found.values())
 
-
-def _mean_of(figure: str, categories: Mapping[str, Mapping[str, Any]]) -> float | None:
-    return _mean([result[figure] for result in categories.values()])
+    def _mean_of(self, figure: str, collection: str, one: _OneSeed) -> float | None:
+        names = self.complete_categories(collection)
+        return _mean([one[collection][name][figure] for name in names])
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

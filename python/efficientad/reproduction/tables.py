@@ -136,11 +136,11 @@ def _puad(results: Mapping[Size, Results]) -> list[str]:
 
 
 def _coverage(results: Mapping[Size, Results]) -> str:
-    """How much of each collection there is."""
+    """How much of each collection there is, of every seed."""
     counts: dict[str, int] = {}
     for found in results.values():
         for name in found.collections:
-            counts[name] = max(counts.get(name, 0), len(found.categories(name)))
+            counts[name] = max(counts.get(name, 0), len(found.complete_categories(name)))
     parts = [
         f"{name}: {count} of {MEMBER_COUNTS[name]}" if name in MEMBER_COUNTS else f"{name}: {count}"
         for name, count in counts.items()
