@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 FLOATING_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def needs_gradient(*tensors: Tensor | None) -> bool:
-    """Whether autograd has to know of a call with these tensors."""
-    return torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in tensors
-    )
+    """Whether autograd has to know of a call with these tensors, forward mode included.
+
+    In which the ops have no derivatives, and say so: raw ops would give zeros.
+    """
+    given = [tensor for tensor in tensors if tensor is not None]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
+        return True
+    return any(unpack_dual(tensor).tangent is not None for tensor in given)
 
 
 def check_floating(name: str, tensor: Tensor) -> None:
@@ -58,7 +65,7 @@ def check_same_feature_maps(name: str, tensor: Tensor, other_name: str, other: T
 def check_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
     """``size`` as a (height, width) of positive whole numbers, or ValueError."""
     try:
-        height, width = (int(length) for length in size)
+        height, width = map(operator.index, size)
     except (TypeError, ValueError):
         raise ValueError(f"{name} is {size!r}; expected (height, width)") from None
     if height < 1 or width < 1:

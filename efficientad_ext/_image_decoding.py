@@ -11,6 +11,7 @@ Pixels: TypeAlias = np.ndarray[Any, Any]
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _SAMPLES_PER_PIXEL = 258, 262, 274, 277
 _WHITE_IS_ZERO = 0
+_UNSPECIFIED, _MULTIPLIED_ALPHA, _ALPHA = 0, 1, 2
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -30,7 +31,7 @@ def decode(data: bytes) -> Pixels:
     except UnidentifiedImageError:
         if data[:4] in _TIFF_SIGNATURES:
             return _decode_tiff(data)
-        raise
+        raise ValueError("its format is none that Pillow knows") from None
     if image.format == "TIFF" and _is_beyond_pillow(image.tag_v2):
         return _decode_tiff(data)
     if image.format == "PNG" and _raw_mode(image) in ("RGB;16B", "RGBA;16B"):
@@ -94,13 +95,27 @@ def _decode_tiff(data: bytes) -> Pixels:
         pixels = _as_stored_range(page.asarray())
         if photometric == "MINISWHITE":
             pixels = np.iinfo(pixels.dtype).max - pixels
+        extra = page.extrasamples
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, -1)
         elif page.axes not in ("YX", "YXS"):
             raise ValueError(f"its axes are {page.axes}; expected a single two-dimensional image")
         tag = page.tags.get(_ORIENTATION)
         orientation = 1 if tag is None else int(tag.value)
+    if pixels.ndim == 3 and pixels.shape[-1] in (2, 4):
+        pixels = _with_meaning(pixels, extra[0] if extra else _ALPHA)
     return _oriented(_with_colour_and_alpha(pixels), orientation)
+
+
+def _with_meaning(pixels: Pixels, last: int) -> Pixels:
+    """What a TIFF's last sample means: nothing, alpha that colours were multiplied by, or alpha."""
+    if last == _UNSPECIFIED:
+        return pixels[..., :-1]
+    if last == _MULTIPLIED_ALPHA:
+        most, alpha = np.iinfo(pixels.dtype).max, pixels[..., -1:].astype(np.float64)
+        colour = np.rint(pixels[..., :-1] * (most / np.maximum(alpha, 1)))
+        return np.concatenate([colour.clip(max=most).astype(pixels.dtype), pixels[..., -1:]], -1)
+    return pixels
 
 
 def _as_stored_range(pixels: Pixels) -> Pixels:

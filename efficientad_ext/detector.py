@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from efficientad_ext import ops
+from efficientad_ext._checks import check_size
 from efficientad_ext._instruction_set import IN_USE
 from efficientad_ext._registry import check_gpu
 from efficientad_ext.architecture import FEATURE_CHANNELS, BlindBorder, blind_border
@@ -144,6 +145,9 @@ class Detector:
             alignment=alignment,
         )
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a detector cannot be copied or pickled; load its model file again")
+
     @property
     def device(self) -> torch.device:
         """Where the detector computes, and where its results are."""
@@ -199,9 +203,7 @@ class Detector:
             FileNotFoundError, TypeError, ValueError: an image is missing, of an unsupported kind,
                 damaged, or holds NaN; see `images.iterate_images`. `map_size` is not positive.
         """
-        size = self._input_size if map_size is None else map_size
-        if min(size) < 1:
-            raise ValueError(f"map_size is {tuple(size)}; expected a positive height and width")
+        size = self._input_size if map_size is None else check_size("map_size", map_size)
         empty = torch.empty((0, FEATURE_CHANNELS), device=self._device)
         parts = [(torch.empty((0, 1, *size), device=self._device), empty[:, 0], empty)]
         parts += [self._detect(x, size) for x in self._inputs(images)]

@@ -28,6 +28,9 @@ Images: TypeAlias = SingleImage | Iterable[SingleImage]
 def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     """All image files in a folder and its subfolders, sorted by path; hidden files are left out.
 
+    Links to folders are followed, and links to nothing are among the images, for who reads them to
+    report.
+
     Raises:
         FileNotFoundError: there is no such folder.
         NotADirectoryError: the path is not a folder.
@@ -37,13 +40,20 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
         raise FileNotFoundError(f"the folder {folder} does not exist")
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; expected a folder of images")
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    return sorted(_image_files(folder, frozenset({os.path.realpath(folder)})))
+
+
+def _image_files(folder: Path, within: frozenset[str]) -> Iterator[Path]:
+    """``within``: real paths of the folder and of those that it lies in, to find loops."""
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            real = os.path.realpath(path)
+            if real not in within:
+                yield from _image_files(path, within | {real})
+        elif path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or path.is_symlink()):
+            yield path
 
 
 def load_image(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:

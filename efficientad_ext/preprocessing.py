@@ -18,10 +18,12 @@ def channels_first(image: Tensor) -> Tensor:
     Integer images are (H, W), (H, W, C) or (N, H, W, C); floating images (C, H, W) or (N, C, H, W).
 
     Raises:
-        TypeError: for another element type.
+        TypeError: for no tensor, or another element type.
         ValueError: for another number of dimensions, for a number of channels other than 1, 3 or 4,
             or for an image without pixels.
     """
+    if not isinstance(image, Tensor):
+        raise TypeError(f"the image is of type {type(image).__name__}; expected a torch.Tensor")
     dimensions: tuple[int, ...]
     if image.dtype in _INTEGER_TYPES:
         layout, dimensions = "(H, W), (H, W, C) or (N, H, W, C)", (2, 3, 4)

@@ -97,7 +97,9 @@ def test_calibrate_anew(tmp_path: Path, tiny_model: Path, tiny_data: Path):
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     before, after = load_model(tiny_model), load_model(output)
-    assert result.stdout == f"{output}: threshold {after.threshold:.4f}\n"
+    assert result.stdout == (
+        f"{output}: threshold {after.threshold:.4f}, from 1 images, PUAD's statistics from 5\n"
+    )
     assert after.quantiles != before.quantiles
     assert after.threshold != before.threshold
     assert after.feature_source == "teacher"

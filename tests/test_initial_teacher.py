@@ -159,7 +159,7 @@ def test_initial_teachers_from_elsewhere_and_of_the_wrong_size(tmp_path: Path, s
     with pytest.raises(ValueError, match="is not a small teacher"):
         load_initial_teacher(medium, "small")
     plain.write_text("nothing")
-    with pytest.raises(ValueError, match="holds more than weights"):
+    with pytest.raises(ValueError, match="not a file of weights"):
         load_initial_teacher(plain, "medium")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load_initial_teacher(tmp_path / "none.safetensors", "medium")

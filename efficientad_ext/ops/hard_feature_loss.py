@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from efficientad_ext._checks import check_same_feature_maps, needs_gradient
 from efficientad_ext._layout import alike_for_kernels, empty_like_layout
+from efficientad_ext._once_differentiable import once_differentiable
 from efficientad_ext._registry import Backend, register
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from efficientad_ext._checks import check_size, needs_gradient
+from efficientad_ext._once_differentiable import once_differentiable
 from efficientad_ext._registry import Backend, register
 from efficientad_ext.preprocessing import (
     IMAGENET_DEVIATION,

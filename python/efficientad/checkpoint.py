@@ -101,7 +101,7 @@ def restore_checkpoint(path: Path, tensors: Mapping[str, Tensor], settings: Sett
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"{path} is not a checkpoint of a training run; delete or move it")
             _check_version(path, metadata["format_version"])
-            _check_settings(path, json.loads(metadata["settings"]), settings)
+            check_settings(path, json.loads(metadata["settings"]), settings)
             with torch.no_grad():
                 for name, tensor in tensors.items():
                     tensor.copy_(file.get_tensor(name))
@@ -120,7 +120,8 @@ def _check_version(path: Path, version: str) -> None:
         )
 
 
-def _check_settings(path: Path, found: Settings, wanted: Settings) -> None:
+def check_settings(path: Path, found: Settings, wanted: Settings) -> None:
+    """Raises ValueError if the run that left this file was to do something else."""
     for name in {**wanted, **found}:
         if found.get(name) != wanted.get(name):
             raise ValueError(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from efficientad.backbones import Backbone
-from efficientad.checkpoint import check_output, checkpoint_path
+from efficientad.checkpoint import check_output, check_settings, checkpoint_path
 from efficientad.distillation_images import find_distillation_images
 from efficientad.distillation_run import DistillationConfig, DistillationRun
 from efficientad.initial_teacher import load_initial_teacher
@@ -83,9 +82,11 @@ def distill(
             )
         run = DistillationRun(config, photos, backbone, workers, checkpoint_path(output), initial)
         what_to_do = {**run.settings, "steps": config.steps}
-        if resume and not run.checkpoint.exists() and (curve := _finished(output, what_to_do)):
+        if resume and output.exists() and not run.checkpoint.exists():
+            made = teacher_record(output)
+            check_settings(output, {name: made.get(name) for name in what_to_do}, what_to_do)
             logger.info("%s is finished: there is nothing to resume", output)
-            return float(curve[-1][1]) if workers.leads else None
+            return float(made[_CURVE][-1][1]) if workers.leads else None
         loss = run.to_the_end()
         if not workers.leads:
             return None
@@ -95,10 +96,3 @@ def distill(
     if photos.skipped:
         logger.warning("%d photos could not be used and were replaced; see above", photos.skipped)
     return loss
-
-
-def _finished(output: Path, what_to_do: Mapping[str, Any]) -> list[list[float]]:
-    """The held-out losses of the run that left this teacher, if it was this one."""
-    made = teacher_record(output) if output.exists() else {}
-    same = all(made.get(name) == value for name, value in what_to_do.items())
-    return list(made[_CURVE]) if same else []

@@ -20,6 +20,7 @@ from efficientad.datasets import (
 )
 from efficientad.figures import Figures, auroc_by_label, compute_figures, title
 from efficientad.metrics import PixelScores
+from efficientad.output import require_no_input, resolved
 from efficientad.prediction import unique_name, write_map
 from efficientad.progress import with_progress
 from efficientad_ext.detector import Detector
@@ -185,6 +186,9 @@ class _Run:
         self.pixels = PixelScores() if test_set.has_masks else None
         self._test_set = test_set
         self._maps = maps
+        self._inputs = resolved(
+            file for image in test_set.images for file in (image.path, *image.masks)
+        )
         self._names: set[str] = set()
 
     def add(self, detector: Detector, image: LabelledImage, pixels: NDArray[Any]) -> None:
@@ -200,6 +204,7 @@ class _Run:
         if self._maps is not None:
             place = Path(self._test_set.category, "test", image.label, image.path.stem)
             file = self._maps / f"{unique_name(place, self._names)}.tiff"
+            require_no_input(file, self._inputs)
             write_map(anomaly_map, file)
         unpicturable = detection.unpicturable_score
         self.scored.append(

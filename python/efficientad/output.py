@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -21,6 +22,20 @@ def require_file_place(file: Path) -> None:
     if file.is_dir():
         raise ValueError(f"{file} is a folder; expected the name of the file to write")
     require_writable(file.parent)
+
+
+def resolved(inputs: Iterable[Path]) -> frozenset[Path]:
+    """Files that are read, for ``require_no_input``."""
+    return frozenset(path.resolve() for path in inputs)
+
+
+def require_no_input(output: Path, inputs: frozenset[Path]) -> None:
+    """Raises ValueError if writing this file would overwrite one of those."""
+    if output.resolve() in inputs:
+        raise ValueError(
+            f"{output} is read by this very command, which would overwrite it; choose another "
+            "place for the output"
+        )
 
 
 def require_writable(folder: Path) -> None:

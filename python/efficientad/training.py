@@ -16,6 +16,7 @@ from efficientad.checkpoint import (
     Settings,
     adam_state,
     check_output,
+    check_settings,
     checkpoint_path,
     restore_checkpoint,
     save_checkpoint,
@@ -24,6 +25,7 @@ from efficientad.loader import ImageStore, Sample, SampleLoader, make_sample, no
 from efficientad.long_run import run_steps
 from efficientad.losses import P_HARD, Losses, training_losses
 from efficientad.networks import Networks, initial_networks
+from efficientad.output import require_no_input, resolved
 from efficientad.precision import Precision, check_precision, precision_on
 from efficientad.progress import with_progress
 from efficientad.puad import check_count
@@ -138,10 +140,14 @@ def train(
         raise ValueError(f"the teacher is {teacher.size}, but the run is {config.size}")
     check_rate(false_reject_rate)
     images = find_run_images(Path(data), penalty_images, config.input_size, config.seed)
+    require_no_input(output, resolved((*images.train.paths, *images.validation)))
     if puad:
         check_count(len(images.train))
     settings = {**run_settings(config, teacher), **images.record}
-    if resume and not checkpoint.exists() and (done := _finished(output, settings)):
+    if resume and output.exists() and not checkpoint.exists():
+        done = load_model(output)
+        of_training = {name: one for name, one in settings.items() if "validation" not in name}
+        check_settings(output, {name: done.training.get(name) for name in of_training}, of_training)
         logger.info("%s is finished: there is nothing to resume", output)
         return done
     networks = initial_networks(
@@ -169,16 +175,6 @@ def train(
     save_model(model, output)
     checkpoint.unlink(missing_ok=True)
     return model
-
-
-def _finished(output: Path, settings: Settings) -> Model | None:
-    """The model that a run with these settings has left; it may have been calibrated since."""
-    if not output.exists():
-        return None
-    model = load_model(output)
-    of_training = {name: value for name, value in settings.items() if "validation" not in name}
-    same = all(model.training.get(name) == value for name, value in of_training.items())
-    return model if same else None
 
 
 def learning_rate(step: int, steps: int) -> float:

@@ -42,7 +42,7 @@ def predict(
     An image that cannot be read is reported and skipped; the exit status is then 1.
     """
     from efficientad.datasets import report_skipped
-    from efficientad.output import require_file_place
+    from efficientad.output import require_file_place, require_no_input, resolved
     from efficientad.prediction import find_sources, write_map, write_overlay
     from efficientad.prediction import predict as predict_file
     from efficientad_ext.detector import Detector
@@ -51,31 +51,40 @@ def predict(
     sources = find_sources(paths)
     detector = Detector.load(model, device_named(device), precision=precision)
     to_stdout = json_file == Path("-")
-    if json_file is not None and not to_stdout:
-        require_file_place(json_file)
+    outputs = [] if json_file is None or to_stdout else [json_file]
+    for file in outputs:
+        require_file_place(file)
+    for folder, suffix in ((maps, "tiff"), (overlays, "png")):
+        if folder is not None:
+            outputs += [folder / f"{source.name}.{suffix}" for source in sources]
+    inputs = resolved([model, *(source.path for source in sources)])
+    for file in outputs:
+        require_no_input(file, inputs)
     lines: list[str] = []
     skipped = 0
-    for source in sources:
-        try:
-            prediction = predict_file(detector, source.path)
-        except (ValueError, OSError) as error:
-            report_skipped(source.path, error)
-            skipped += 1
-            continue
-        record = prediction.record()
-        if maps is not None:
-            record["map"] = str(maps / f"{source.name}.tiff")
-            write_map(prediction.map, Path(record["map"]))
-        if overlays is not None:
-            record["overlay"] = str(overlays / f"{source.name}.png")
-            write_overlay(prediction, detector.map_threshold, Path(record["overlay"]))
-        lines.append(json.dumps(record))
-        verdict = record["verdict"]
-        click.echo(
-            lines[-1] if to_stdout else f"{verdict:9}  {prediction.score:8.4f}  {source.path}"
-        )
-    if json_file is not None and not to_stdout:
-        write_atomically(json_file, "".join(f"{line}\n" for line in lines).encode())
+    try:
+        for source in sources:
+            try:
+                prediction = predict_file(detector, source.path)
+            except (ValueError, OSError) as error:
+                report_skipped(source.path, error)
+                skipped += 1
+                continue
+            record = prediction.record()
+            if maps is not None:
+                record["map"] = str(maps / f"{source.name}.tiff")
+                write_map(prediction.map, Path(record["map"]))
+            if overlays is not None:
+                record["overlay"] = str(overlays / f"{source.name}.png")
+                write_overlay(prediction, detector.map_threshold, Path(record["overlay"]))
+            lines.append(json.dumps(record))
+            verdict = record["verdict"]
+            click.echo(
+                lines[-1] if to_stdout else f"{verdict:9}  {prediction.score:8.4f}  {source.path}"
+            )
+    finally:  # also of what there was before an interruption
+        if json_file is not None and not to_stdout:
+            write_atomically(json_file, "".join(f"{line}\n" for line in lines).encode())
     if skipped:
         raise click.ClickException(f"{skipped} of {len(sources)} images could not be read")
 
@@ -114,7 +123,12 @@ def evaluate(
     """
     from efficientad.evaluation import evaluate as evaluate_model
     from efficientad.labelled_threshold import warn_if_flattered
-    from efficientad.output import require_file_place, require_writable
+    from efficientad.output import (
+        require_file_place,
+        require_no_input,
+        require_writable,
+        resolved,
+    )
     from efficientad.report import write_report
     from efficientad_ext.detector import Detector
     from efficientad_ext.model_file import load_model, write_atomically
@@ -126,6 +140,7 @@ def evaluate(
             require_writable(folder)
     if json_file is not None:
         require_file_place(json_file)
+        require_no_input(json_file, resolved([model]))
     result = evaluate_model(detector, data, layout=layout, maps=maps)
     warn_if_flattered(loaded, [scored.image.path for scored in result.scored])
     for line in result.lines(detector.threshold):

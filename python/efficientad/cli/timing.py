@@ -28,12 +28,13 @@ def time_model(
     Passes to warm up come first. A pass begins with the images' bytes in the host's memory and ends
     with maps and scores there.
     """
-    from efficientad.output import require_file_place
+    from efficientad.output import require_file_place, require_no_input, resolved
     from efficientad.timing import measure_times
     from efficientad_ext.model_file import load_model, write_atomically
 
     if json_file is not None:
         require_file_place(json_file)
+        require_no_input(json_file, resolved([model]))
     timing = measure_times(
         load_model(model), device_named(device), precision=precision, passes=passes
     )

@@ -6,6 +6,7 @@ to the folder.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from efficientad.datasets.layout import (
@@ -18,6 +19,8 @@ from efficientad.datasets.layout import (
 )
 from efficientad.datasets.mvtec import GROUND_TRUTH, labelled_images
 from efficientad_ext.images import find_images
+
+logger = logging.getLogger(__name__)
 
 LIST = "images.csv"
 _COLUMNS = ("image", "split", "label", "mask")
@@ -39,6 +42,14 @@ def find_dataset(root: Path) -> Dataset:
     if not images:
         raise ValueError(
             f"{root} holds no image; expected images, or the folders train/good and test/…"
+        )
+    folders = sorted({path.relative_to(root).parts[0] for path in images if path.parent != root})
+    if len(folders) > 1:
+        logger.warning(
+            "all images in the %d folders in %s are taken for good ones: %s",
+            len(folders),
+            root,
+            ", ".join(folders),
         )
     return Dataset(images, ())
 
@@ -65,6 +76,7 @@ def _read_list(root: Path) -> dict[str, list[LabelledImage]]:
     seen: set[Path] = set()
     for row in read_table(root / LIST, _COLUMNS):
         name, split, label = row["image"], row["split"], row["label"]
+        label = GOOD if label.casefold() == GOOD else label
         if split not in _SPLITS:
             raise ValueError(
                 f"{root / LIST} has the split {split!r} for {name}; expected train, validation or "
@@ -75,6 +87,11 @@ def _read_list(root: Path) -> dict[str, list[LabelledImage]]:
             raise ValueError(
                 f"{root / LIST} has the label {label!r} for {name} in the split {split}; expected "
                 f"{expected}"
+            )
+        if label in (".", "..") or "/" in label or "\\" in label:
+            raise ValueError(
+                f"{root / LIST} has the label {label!r} for {name}; expected a name that a folder "
+                "of maps can have"
             )
         path = root / name
         if path in seen:

@@ -54,7 +54,7 @@ def labelled_images(folder: Path, mask_folder: Path) -> tuple[LabelledImage, ...
 
 
 def _images_of_kind(folder: Path, mask_folder: Path) -> list[LabelledImage]:
-    if folder.name == GOOD:
+    if folder.name.casefold() == GOOD:
         return [LabelledImage(path, GOOD) for path in find_images(folder)]
     masks = _images_in(mask_folder)
     by_name: dict[Path, list[Path]] = defaultdict(list)

@@ -71,7 +71,8 @@ def fingerprint(images: Sequence[Path], root: Path) -> str:
     digest = hashlib.sha256()
     for path in images:
         name = path.relative_to(root) if path.is_relative_to(root) else path
-        digest.update(f"{name.as_posix()}\0{path.stat().st_size}\n".encode())
+        line = f"{name.as_posix()}\0{path.stat().st_size}\n"
+        digest.update(line.encode(errors="surrogateescape"))  # file names may be any bytes
     return digest.hexdigest()[:16]
 
 

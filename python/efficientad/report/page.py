@@ -67,7 +67,7 @@ def write_report(folder: Path | str, detector: Detector, evaluation: Evaluation,
         ]
     )
     file = Path(folder) / REPORT
-    write_atomically(file, page.encode())
+    write_atomically(file, page.encode(errors="backslashreplace"))
     return file
 
 

@@ -1,0 +1,84 @@
+"""No command writes over what it reads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from efficientad import prediction
+from efficientad.cli import main
+from PIL import Image
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def data(tmp_path: Path, tiny_data: Path) -> Path:
+    """A copy of the data, with TIFF images to test on."""
+    copy = tmp_path / tiny_data.name
+    shutil.copytree(tiny_data, copy)
+    for image in (copy / "test").rglob("*.png"):
+        Image.open(image).save(image.with_suffix(".tiff"))
+        image.unlink()
+    return copy
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_model: Path) -> Path:
+    return Path(shutil.copy(tiny_model, tmp_path / "a model.safetensors"))
+
+
+def commands(data: Path, model: Path) -> Iterator[tuple[object, ...]]:
+    good = data / "train/good"
+    image = min(good.iterdir())
+    yield "predict", model, good, "--overlays", good
+    yield "predict", model, data / "test", "--maps", data / "test"
+    yield "predict", model, good, "--json", model
+    yield "predict", model, good, "--json", image
+    yield "evaluate", model, data, "--maps", data.parent
+    yield "evaluate", model, data, "--json", model
+    yield "time", model, "--json", model
+    yield "calibrate", model, good, "-o", min((data / "validation/good").iterdir())
+    yield "calibrate", model, data, "-o", image
+    yield "train", data, "-o", image, "--steps", 1, "--image-size", "128x128"
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_nothing_that_is_read_is_overwritten(data: Path, model: Path, number: int):
+    def contents() -> dict[Path, bytes]:
+        return {file: file.read_bytes() for file in data.parent.rglob("*") if file.is_file()}
+
+    before = contents()
+    result = run(*list(commands(data, model))[number])
+    if number == 7:  # another folder's image, which this command does not read
+        assert result.exit_code == 1
+        assert "trained on all the images" in result.stderr
+    else:
+        assert result.exit_code == 1, result.output
+        assert "is read by this very command, which would overwrite it" in result.stderr
+    assert contents() == before
+
+
+def test_records_of_an_interrupted_prediction_are_kept(
+    tmp_path: Path, data: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    predict, calls = prediction.predict, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return predict(*arguments)
+
+    monkeypatch.setattr(prediction, "predict", interrupted)
+    lines = tmp_path / "lines.jsonl"
+    result = run("predict", model, data / "train/good", "--json", lines)
+    assert result.exit_code == 1
+    records = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [Path(one["path"]).name for one in records] == ["000.png", "001.png"]
