@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
+from copy import deepcopy
 from types import SimpleNamespace
 
 import numpy as np
@@ -406,6 +408,13 @@ def test_auto_leaves_room_below_float16s_largest_number(monkeypatch, device, lar
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
     model = SimpleNamespace(largest_activation=largest)
     assert detector_module._auto_precision(model, torch.device(device)) == chosen
+
+
+def test_a_detector_is_not_copied(reference):
+    detector = Detector(reference.model)
+    for copy in (deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be copied or pickled; load its model file"):
+            copy(detector)
 
 
 def test_precisions_that_cannot_be(reference):

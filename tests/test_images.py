@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import tifffile
 import torch
 from PIL import Image
 
+from efficientad_ext import ops
 from efficientad_ext.images import find_images, iterate_images, load_image
 
 HEIGHT, WIDTH = 5, 7
@@ -457,3 +459,48 @@ def test_importing_the_package_pulls_in_nothing_else():
         [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == ""
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path):
+    store, folder = tmp_path / "store", tmp_path / "folder"
+    store.mkdir()
+    folder.mkdir()
+    Image.new("L", (2, 2)).save(store / "a.png")
+    (folder / "one").symlink_to(store)
+    (folder / "two").symlink_to(store)
+    (store / "back").symlink_to(folder)
+    (store / "itself").symlink_to(store)
+    (folder / "gone.png").symlink_to(tmp_path / "nothing.png")
+    assert find_images(folder) == [
+        folder / "gone.png", folder / "one/a.png", folder / "two/a.png"
+    ]  # fmt: skip
+    with pytest.raises(FileNotFoundError, match=r"gone\.png does not exist"):
+        load_image(folder / "gone.png")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_the_fourth_sample_of_a_tiff_means(tmp_path: Path, dtype: type):
+    most = np.iinfo(dtype).max
+    pixels = np.full((3, 5, 4), most // 2, dtype)
+    pixels[..., 3] = most // 4
+    pixels[0, 0] = 0
+    path = tmp_path / "image.tiff"
+
+    def read(meaning: str) -> np.ndarray:
+        tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=[meaning])
+        image = torch.from_numpy(load_image(path))
+        plain = {"mean": (0, 0, 0), "deviation": (1, 1, 1)}
+        return ops.resize_normalize(image, (3, 5), **plain)[0].movedim(0, -1).numpy()
+
+    colour, alpha = pixels[..., :3] / most, pixels[..., 3:] / most
+    np.testing.assert_allclose(read("unassalpha"), colour * alpha + 1 - alpha, atol=1e-6)
+    if dtype is np.uint16:  # Pillow reads those of 8 bits
+        np.testing.assert_allclose(read("unspecified"), colour, atol=1e-6)
+        # More colour than alpha is none that was multiplied by it.
+        expected = np.minimum(colour, alpha) + 1 - alpha
+        np.testing.assert_allclose(read("assocalpha"), expected, atol=1e-4)
+
+
+def test_a_resize_of_no_tensor():
+    with pytest.raises(TypeError, match="the image is of type ndarray"):
+        ops.resize_normalize(np.zeros((4, 4), np.uint8), (2, 2))

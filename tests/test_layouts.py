@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -251,6 +252,7 @@ def test_a_folder_with_a_list(tmp_path: Path):
         ("a.png,tset,good,", "the split 'tset' for a.png"),
         ("a.png,train,dent,", "the label 'dent' for a.png in the split train; expected good"),
         ("a.png,test,,", "the label '' for a.png"),
+        ("a.png,test,../dent,", "the label '../dent' for a.png; expected a name that a folder"),
         ("a.png,test", "line 2: there are too few values"),
         ("a.png,train,good,\na.png,test,good,", "lists a.png more than once"),
         ("a.png,test,good,", "no image for the split train"),
@@ -275,6 +277,31 @@ def test_a_list_of_files_elsewhere(tmp_path: Path):
     found = find_dataset(root).train
     assert found == (elsewhere,)
     assert fingerprint(found, root) != fingerprint(found, tmp_path)
+
+
+def test_good_is_good_in_capitals_too(tmp_path: Path):
+    write(tmp_path / "folders/test/Good/0.png")
+    write(tmp_path / "folders/test/dent/0.png")
+    (tmp_path / "list").mkdir()
+    make_list(tmp_path / "list", "0.png,test,GOOD,", "1.png,test,Dent,", "2.png,train,Good,")
+    for name, labels in (("folders", ["good", "dent"]), ("list", ["Dent", "good"])):
+        images = find_test_set(tmp_path / name).images
+        assert sorted(image.label for image in images) == sorted(labels)
+
+
+def test_folders_that_are_all_taken_for_good_are_told(
+    tmp_path: Path, warnings_logged: pytest.LogCaptureFixture
+):
+    for folder in ("OK", "NG"):
+        write(tmp_path / folder / "0.png")
+    assert len(find_dataset(tmp_path).train) == 2
+    assert f"the 2 folders in {tmp_path} are taken for good ones: NG, OK" in warnings_logged.text
+
+
+def test_file_names_may_be_any_bytes(tmp_path: Path):
+    file = write(tmp_path / "a.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    assert find_dataset(tmp_path).train == (file,)
+    assert len(fingerprint((file,), tmp_path)) == 16
 
 
 def test_a_list_without_a_column(tmp_path: Path):

@@ -83,7 +83,7 @@ def predict(
                 lines[-1] if to_stdout else f"{verdict:9}  {prediction.score:8.4f}  {source.path}"
             )
     finally:  # also of what there was before an interruption
-        if json_file is not None and not to_stdout:
+        if lines and json_file is not None and not to_stdout:
             write_atomically(json_file, "".join(f"{line}\n" for line in lines).encode())
     if skipped:
         raise click.ClickException(f"{skipped} of {len(sources)} images could not be read")
