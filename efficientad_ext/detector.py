@@ -110,8 +110,6 @@ class Detector:
             raise RuntimeError(
                 f'the device {device} was asked for, but torch finds no CUDA GPU; use "cpu"'
             )
-        if torch.device(device).type == "cuda":
-            check_gpu(torch.device(device))
         self._batch_size = batch_size
         self._alignment = alignment
         self._input_size = model.input_size
@@ -330,6 +328,7 @@ def _networks(
         precision = _auto_precision(model, device)
     if device.type == "cuda":
         if precision == "float32":
+            check_gpu(device)
             return Networks(model, device, torch.float32, batch_size)
         return Engine(model, device, precision=precision, batch_size=batch_size, features=True)
     if precision == "tf32":

@@ -6,13 +6,15 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from efficientad_ext.images import IMAGE_SUFFIXES
+
 
 def require_file_place(file: Path) -> None:
     """Tries whether a file can be written there, in a folder that exists.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
-        ValueError: if there is a folder of that name.
+        ValueError: if there is a folder of that name, or an image.
         OSError: if files cannot be written to the folder.
     """
     if not file.parent.is_dir():
@@ -21,6 +23,8 @@ def require_file_place(file: Path) -> None:
         )
     if file.is_dir():
         raise ValueError(f"{file} is a folder; expected the name of the file to write")
+    if file.suffix.lower() in IMAGE_SUFFIXES and file.exists():
+        raise ValueError(f"{file} is an image, which would be lost; choose another name")
     require_writable(file.parent)
 
 

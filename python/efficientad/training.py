@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from efficientad.calibration import CalibrationConfig, calibrate
+from efficientad.calibration_images import CONTENTS, contents_of
 from efficientad.checkpoint import (
     Progress,
     Settings,
@@ -25,7 +26,6 @@ from efficientad.loader import ImageStore, Sample, SampleLoader, make_sample, no
 from efficientad.long_run import run_steps
 from efficientad.losses import P_HARD, Losses, training_losses
 from efficientad.networks import Networks, initial_networks
-from efficientad.output import require_no_input, resolved
 from efficientad.precision import Precision, check_precision, precision_on
 from efficientad.progress import with_progress
 from efficientad.puad import check_count
@@ -34,7 +34,6 @@ from efficientad.run_images import PROCEDURAL, RunImages, find_run_images
 from efficientad.statistics import channel_statistics
 from efficientad.teacher import Teacher, default_teacher
 from efficientad.threshold import FALSE_REJECT_RATE, check_rate
-from efficientad.trained_images import CONTENTS, contents_of
 from efficientad_ext.architecture import SIZES, Size, check_input_size
 from efficientad_ext.inference import exact_float32
 from efficientad_ext.model_file import Model, load_model, save_model
@@ -140,7 +139,6 @@ def train(
         raise ValueError(f"the teacher is {teacher.size}, but the run is {config.size}")
     check_rate(false_reject_rate)
     images = find_run_images(Path(data), penalty_images, config.input_size, config.seed)
-    require_no_input(output, resolved((*images.train.paths, *images.validation)))
     if puad:
         check_count(len(images.train))
     settings = {**run_settings(config, teacher), **images.record}

@@ -13,7 +13,7 @@ from efficientad.cli.options import FOLDER, PATH
 @click.argument("model", type=PATH)
 def info(model: Path) -> None:
     """Tell what MODEL is and how it was trained."""
-    from efficientad.trained_images import CONTENTS
+    from efficientad.calibration_images import CONTENTS
     from efficientad_ext.model_file import load_model
 
     loaded = load_model(model)

@@ -142,8 +142,9 @@ def calibrate(
     """
     from efficientad.calibration import CalibrationConfig
     from efficientad.calibration import calibrate as run_calibration
-    from efficientad.output import require_file_place, require_no_input, resolved
-    from efficientad.run_images import find_calibration_images, record_of
+    from efficientad.calibration_images import find_calibration_images
+    from efficientad.output import require_file_place
+    from efficientad.run_images import record_of
     from efficientad_ext.model_file import load_model, save_model
 
     output = output or model
@@ -152,7 +153,6 @@ def calibrate(
     puad_images, validation_images = find_calibration_images(
         loaded, data, seed, loaded.puad is not None if puad is None else puad
     )
-    require_no_input(output, resolved((*(puad_images or ()), *validation_images)))
     record = record_of("validation", validation_images, data)
     calibrated = run_calibration(
         replace(loaded, training={**loaded.training, **record}),

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from efficientad.calibration_images import CONTENTS, contents_of, find_calibration_images
 from efficientad.cli import main
-from efficientad.run_images import find_calibration_images, find_normal_images
-from efficientad.trained_images import CONTENTS, contents_of
+from efficientad.run_images import find_normal_images
 from PIL import Image
 
 from efficientad_ext.model_file import Model, load_model, save_model
