@@ -48,9 +48,12 @@ def commands(data: Path, model: Path) -> Iterator[tuple[object, ...]]:
     yield "time", model, "--json", model
     yield "calibrate", model, data, "-o", image
     yield "train", data, "-o", image, "--steps", 1, "--image-size", "128x128"
+    yield "train", data, "-o", model, "--steps", 1, "--teacher", model
+    yield "distill", "--images", good, "-o", model, "--steps", 1, "--initial-teacher", model
+    yield "distill", "--images", good, "-o", model, "--steps", 1, "--backbone-weights", model
 
 
-@pytest.mark.parametrize("number", range(11))
+@pytest.mark.parametrize("number", range(14))
 def test_nothing_that_is_read_is_overwritten(data: Path, model: Path, number: int):
     def contents() -> dict[Path, bytes]:
         return {file: file.read_bytes() for file in data.parent.rglob("*") if file.is_file()}

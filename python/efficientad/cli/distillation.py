@@ -83,7 +83,9 @@ def distill(
     from efficientad.backbones import load_backbone
     from efficientad.distillation import DistillationConfig
     from efficientad.distillation import distill as run_distillation
+    from efficientad.output import require_no_input, resolved
 
+    require_no_input(output, resolved(filter(None, (initial_teacher, backbone_weights))))
     config = DistillationConfig(size, steps, batch_size, seed, precision, half, optimizer)
     loss = run_distillation(
         images,

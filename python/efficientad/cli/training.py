@@ -88,10 +88,12 @@ def train(
     validation/good. Without validation images, 10 % of the images are held out for calibration.
     """
     from efficientad.calibration import CalibrationConfig
+    from efficientad.output import require_no_input, resolved
     from efficientad.teacher import named_teacher
     from efficientad.training import TrainingConfig
     from efficientad.training import train as run_training
 
+    require_no_input(output, resolved([Path(teacher)]))
     config = TrainingConfig(size, image_size, steps, seed, precision, p_hard)
     model = run_training(
         data,
