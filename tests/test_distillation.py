@@ -218,9 +218,10 @@ def test_two_workers_get_what_one_gets(
             torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5)
 
 
-def test_the_rate_rises_stays_and_falls():
-    shares = [rate_share(step, 10_000) for step in (0, 99, 5_000, 7_000, 8_500, 9_999)]
-    assert shares == pytest.approx([0.01, 1, 1, 1, 0.5, 0], abs=1e-3)
+def test_the_rate_rises_stays_declines_and_falls():
+    shares = [rate_share(step, 10_000) for step in (0, 99, 499, 1_999, 7_000, 8_500, 9_999)]
+    at_the_fall, half_way = (500 / 7_001) ** 0.5, (500 / 8_501) ** 0.5 / 2
+    assert shares == pytest.approx([0.01, 1, 1, 0.5, at_the_fall, half_way, 0], abs=1e-4)
     assert rate_share(6_000, 10_000) == rate_share(6_000, 9_000)
 
 
@@ -254,6 +255,7 @@ def test_muon_moves_hidden_convolutions_by_orthogonal_matrices_and_adam_the_rest
             gradient = gradients[name].flatten(1)
             momenta[name] = 0.95 * momenta.get(name, 0) + 0.05 * gradient
             wanted = nearly_orthogonal(0.05 * gradient + 0.95 * momenta[name])
+            moved += 0.1 * share * rate * before[name].double()
             step = -moved.flatten(1) / (share * rate * 0.2 * max(wanted.shape) ** 0.5)
             assert (step - wanted).norm() < 1e-3 * wanted.norm()
             values = torch.linalg.svdvals(step)

@@ -35,6 +35,7 @@ from efficientad_ext.architecture import FEATURE_CHANNELS, SIZES, Size
 logger = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 100
+FULL_RATE_STEPS = 500
 # Of the highest rate, in a run that starts from a teacher, which the full rate would shake: see "A
 # medium teacher that begins as the small one" in benchmarks/NOTES.md.
 CONTINUED_SHARE = 0.5
@@ -92,23 +93,23 @@ class DistillationConfig:
 def rate_share(step: int, steps: int) -> float:
     """The share of the highest rate in a step, counted from 0.
 
-    It rises to 1, stays, and falls to zero as half a cosine.
-
-    It rises over 100 steps and falls over the last 30 % of all steps. While it stays, it does not
-    depend on the number of steps, so that a run can still be made longer or shorter.
+    It rises to 1 over 100 steps, stays until step 500, and declines with the root of the steps from
+    there on. Over the last 30 % of all steps it falls to zero as half a cosine besides. Until then
+    it does not depend on the number of steps, so that a run can still be made longer or shorter.
     """
     rising = min(1.0, (step + 1) / WARM_UP_STEPS)
+    declining = math.sqrt(FULL_RATE_STEPS / max(FULL_RATE_STEPS, step + 1))
     falling = max(0.0, (step - falls_from(steps)) / (steps - falls_from(steps)))
-    return rising * (1 + math.cos(math.pi * falling)) / 2
+    return rising * declining * (1 + math.cos(math.pi * falling)) / 2
 
 
 def falls_from(steps: int) -> int:
-    """The step from which the rate falls, of so many."""
+    """The step from which the rate falls to zero, of so many."""
     return steps * (100 - FALLING_PERCENT) // 100
 
 
 def least_steps(step: int) -> int:
-    """How many steps a run must have at the least that does not fall before this step."""
+    """How many steps a run must have at the least whose fall does not begin before this step."""
     return -(-100 * step // (100 - FALLING_PERCENT))
 
 

@@ -17,6 +17,9 @@ OptimizerName: TypeAlias = Literal["muon", "adam"]
 # 1e-3 and 0.72 at 2e-3. Muon's: see "Muon" in benchmarks/NOTES.md.
 LEARNING_RATES: dict[OptimizerName, float] = {"muon": 2e-3, "adam": 1e-3}
 WEIGHT_DECAY = 1e-5
+# Of Muon's weights, which grow without it as long as steps are noisy, and the noise with them: see
+# "Distillations of more than a thousand steps" in benchmarks/NOTES.md.
+MUON_WEIGHT_DECAY = 0.1
 _MOMENTUM = 0.95
 _COLOURS = 3
 
@@ -34,7 +37,7 @@ class TeacherOptimizer:
 
     Adam is the paper's, but at ten times its rate. Muon (Jordan et al. 2024) takes the nearest
     orthogonal matrix to the momentum of a weight matrix as its step, scaled here to have the size
-    of a step of Adam. A convolution's matrix has a row for each output channel and a column for
+    of a step of Adam, while the matrix shrinks by a tenth of the rate. A convolution's matrix has a row for each output channel and a column for
     each input channel and tap; for the first one, which sees colours, and for biases it is not
     meant. torch's own Muon multiplies these matrices in bfloat16 alone, which takes seconds on a
     processor that has no such multiplications.
@@ -69,7 +72,8 @@ class TeacherOptimizer:
             momentum = self._momenta[key].lerp_(gradient, 1 - _MOMENTUM)
             moved = orthogonalized(gradient.lerp(momentum, _MOMENTUM))
             size = _SIZE_OF_A_STEP * math.sqrt(max(moved.shape))
-            _as_matrix(weight).sub_(moved, alpha=rate * size)
+            matrix = _as_matrix(weight).mul_(1 - MUON_WEIGHT_DECAY * rate)
+            matrix.sub_(moved, alpha=rate * size)
             weight.grad = None
         for group in self._adam.param_groups:
             group["lr"] = rate
