@@ -37,10 +37,11 @@ class TeacherOptimizer:
 
     Adam is the paper's, but at ten times its rate. Muon (Jordan et al. 2024) takes the nearest
     orthogonal matrix to the momentum of a weight matrix as its step, scaled here to have the size
-    of a step of Adam, while the matrix shrinks by a tenth of the rate. A convolution's matrix has a row for each output channel and a column for
-    each input channel and tap; for the first one, which sees colours, and for biases it is not
-    meant. torch's own Muon multiplies these matrices in bfloat16 alone, which takes seconds on a
-    processor that has no such multiplications.
+    of a step of Adam, while the matrix shrinks by a tenth of the rate (Liu et al. 2025). A
+    convolution's matrix has a row for each output channel and a column for each input channel and
+    tap; for the first one, which sees colours, and for biases it is not meant. torch's own Muon
+    multiplies these matrices in bfloat16 alone, which takes seconds on a processor that has no such
+    multiplications.
 
     The weights must be channels-last, whose bytes are such a matrix as they are.
     """
