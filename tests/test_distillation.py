@@ -223,6 +223,7 @@ def test_the_rate_rises_stays_declines_and_falls():
     at_the_fall, half_way = (500 / 7_001) ** 0.5, (500 / 8_501) ** 0.5 / 2
     assert shares == pytest.approx([0.01, 1, 1, 0.5, at_the_fall, half_way, 0], abs=1e-4)
     assert rate_share(6_000, 10_000) == rate_share(6_000, 9_000)
+    assert rate_share(99, 10_000, steps_before=7_900) == pytest.approx(0.25)
 
 
 def nearly_orthogonal(matrix: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from efficientad import distillation_run, long_run
+from efficientad import long_run
 from efficientad.checkpoint import checkpoint_path
 from efficientad.distillation import distill
 from efficientad.distillation_images import find_distillation_images
-from efficientad.distillation_run import CONTINUED_SHARE, DistillationRun
+from efficientad.distillation_run import LEAST_STEPS_BEFORE, DistillationRun, rate_share
 from efficientad.initial_teacher import load_initial_teacher
 from efficientad.networks import pdn
 from efficientad.teacher import load_teacher, save_teacher, teacher_record
@@ -86,9 +86,8 @@ def test_a_run_starts_from_the_teachers_weights_at_a_lower_rate(
     weights = load_teacher(small, "small").weights
     for name, tensor in run.network.state_dict().items():
         assert torch.equal(tensor, weights[name])
-    monkeypatch.setattr(distillation_run, "rate_share", lambda *_: 1.0)
     run._do_step(run.network, [run._training_crop(0)])
-    assert shares == [CONTINUED_SHARE]
+    assert shares == [rate_share(0, run.config.steps, LEAST_STEPS_BEFORE)]
 
 
 @pytest.mark.parametrize("size", ["small", "medium"])

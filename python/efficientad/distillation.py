@@ -52,7 +52,7 @@ def distill(
         backbone: from ``load_backbone``.
         config: see ``DistillationConfig``.
         initial_teacher: a teacher file to start from instead of random weights, see
-            ``load_initial_teacher``. The highest rate is half as high then.
+            ``load_initial_teacher``. The rate begins where it had declined to there, or at half.
         device: where to compute; under ``torchrun``, "cuda" means each worker's own GPU.
         resume: continue from the checkpoint, if there is one.
 

@@ -36,9 +36,8 @@ logger = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 100
 FULL_RATE_STEPS = 500
-# Of the highest rate, in a run that starts from a teacher, which the full rate would shake: see "A
-# medium teacher that begins as the small one" in benchmarks/NOTES.md.
-CONTINUED_SHARE = 0.5
+# A run that starts from a teacher, which the full rate would shake, begins with half of it or less.
+LEAST_STEPS_BEFORE = 4 * FULL_RATE_STEPS
 FALLING_PERCENT = 30
 STATISTICS_IMAGES = 10_000
 HELD_OUT_EVERY = 500
@@ -90,15 +89,16 @@ class DistillationConfig:
         return replace(self, precision=precision_on(device, self.precision))
 
 
-def rate_share(step: int, steps: int) -> float:
+def rate_share(step: int, steps: int, steps_before: int = 0) -> float:
     """The share of the highest rate in a step, counted from 0.
 
     It rises to 1 over 100 steps, stays until step 500, and declines with the root of the steps from
-    there on. Over the last 30 % of all steps it falls to zero as half a cosine besides. Until then
-    it does not depend on the number of steps, so that a run can still be made longer or shorter.
+    there on, to which those count that the initial teacher had before. Over the last 30 % of all
+    steps it falls to zero as half a cosine besides. Until then it does not depend on the number of
+    steps, so that a run can still be made longer or shorter.
     """
     rising = min(1.0, (step + 1) / WARM_UP_STEPS)
-    declining = math.sqrt(FULL_RATE_STEPS / max(FULL_RATE_STEPS, step + 1))
+    declining = math.sqrt(FULL_RATE_STEPS / max(FULL_RATE_STEPS, steps_before + step + 1))
     falling = max(0.0, (step - falls_from(steps)) / (steps - falls_from(steps)))
     return rising * declining * (1 + math.cos(math.pi * falling)) / 2
 
@@ -131,7 +131,9 @@ class DistillationRun:
         self.checkpoint = checkpoint
         self.settings = _settings(config, photos, backbone, initial)
         self.crops_before = initial.crops if initial else 0
-        self.highest_share = CONTINUED_SHARE if initial else 1.0
+        self.steps_before = (
+            max(LEAST_STEPS_BEFORE, initial.crops // config.batch_size) if initial else 0
+        )
         on_device = {"device": workers.device, "memory_format": torch.channels_last}
         with torch_seed(config.seed, Purpose.TEACHER_WEIGHTS):
             network = pdn(config.size, FEATURE_CHANNELS, padded=True)
@@ -177,7 +179,7 @@ class DistillationRun:
     def _do_step(self, replicated: nn.Module, crops: list[Crop]) -> None:
         loss = self._squared_error(replicated, crops).mean()
         loss.backward()
-        self.optimizer.step(self.highest_share * rate_share(self.step, self.config.steps))
+        self.optimizer.step(rate_share(self.step, self.config.steps, self.steps_before))
         self.loss = loss.detach()
         self.step += 1
         if self.step % HELD_OUT_EVERY == 0 or self.step == self.config.steps:
