@@ -34,8 +34,11 @@ def once_differentiable(backward: Backward) -> Backward:
     def taken_once(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         with torch.no_grad():
             results = backward(ctx, *gradients)
+        # Saved tensors may be asked for once only where torch.utils.checkpoint has packed them.
+        if not torch.is_grad_enabled():
+            return tuple(results)
         depends_on = [one for one in (*gradients, *ctx.saved_tensors) if one.requires_grad]
-        if not (torch.is_grad_enabled() and depends_on):
+        if not depends_on:
             return tuple(results)
         apply: Callable[..., Tensor] = _TakenOnce.apply
         return tuple(one if one is None else apply(one, *depends_on) for one in results)

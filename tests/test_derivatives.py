@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -65,6 +66,29 @@ def test_a_gradient_that_can_be_taken_once_is_not_taken_twice(name: str):
     assert torch.equal(gradient, expected)
     with pytest.raises(RuntimeError, match="can be taken once, not twice"):
         (gradient.square().sum() + x.sum()).backward()
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_gradients_pass_a_checkpoint(name: str):
+    op, shape = OPS[name]
+    x = torch.rand(shape, requires_grad=True)
+    expected = torch.autograd.grad(op(x).square().sum(), x)
+    torch.utils.checkpoint.checkpoint(op, x, use_reentrant=False).square().sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, expected[0], rtol=0, atol=0)
+
+
+def test_a_gradient_penalty_behind_winograds_convolution_reaches_the_weights():
+    torch.manual_seed(3)
+    x = torch.randn(1, 64, 6, 6, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(64, 64, 3, 3, dtype=torch.float64, requires_grad=True)
+    found = []
+    for convolution in (torch.nn.functional.conv2d, ops.winograd_convolution):
+        output = convolution(x, weight)
+        (gradient,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+        loss = output.square().mean() + gradient.square().mean()
+        found.append(torch.autograd.grad(loss, weight)[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
 
 
 def _squares(op: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

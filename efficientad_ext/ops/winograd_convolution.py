@@ -140,7 +140,7 @@ class _WinogradConvolution(Function):
         x, weight = ctx.saved_tensors
         padding = ctx.padding
         wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
-        if needs_gradient(gradient):
+        if needs_gradient(gradient, x, weight):
             # Gradients of gradients are torch's.
             of_x = grad.conv2d_input(x.shape, weight, gradient, padding=padding)
             of_weight = grad.conv2d_weight(x, weight.shape, gradient, padding=padding)
