@@ -6,20 +6,8 @@ import operator
 
 import torch
 from torch import Tensor
-from torch.autograd.forward_ad import unpack_dual
 
 FLOATING_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
-
-def needs_gradient(*tensors: Tensor | None) -> bool:
-    """Whether autograd has to know of a call with these tensors, forward mode included.
-
-    In which the ops have no derivatives, and say so: raw ops would give zeros.
-    """
-    given = [tensor for tensor in tensors if tensor is not None]
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
-        return True
-    return any(unpack_dual(tensor).tangent is not None for tensor in given)
 
 
 def check_floating(name: str, tensor: Tensor) -> None:
@@ -60,6 +48,14 @@ def check_same_feature_maps(name: str, tensor: Tensor, other_name: str, other: T
             f"{tuple(other.shape)}; expected the same shape"
         )
     check_alike(name, tensor, other_name, other)
+
+
+def check_whole(name: str, value: int) -> int:
+    """``value`` as an int, or TypeError."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; expected a whole number") from None
 
 
 def check_size(name: str, size: tuple[int, int]) -> tuple[int, int]:

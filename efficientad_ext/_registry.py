@@ -1,7 +1,7 @@
 """Registration of the raw ops with torch's dispatcher.
 
-A raw op is what ``torch.ops.efficientad_ext.NAME`` names: it checks nothing, knows no gradient, and
-is called by the public function of the same name in :mod:`efficientad_ext.ops`, which does both.
+A raw op is what ``torch.ops.efficientad_ext.NAME`` names: it checks nothing, and is called by the
+public function of the same name in :mod:`efficientad_ext.ops`, which does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from efficientad_ext import _C, _instruction_set
 
-_library = torch.library.Library("efficientad_ext", "DEF")
+library = torch.library.Library("efficientad_ext", "DEF")
 
 _OLDEST_CAPABILITY = (8, 0)
 
@@ -104,8 +104,8 @@ def register(
         fake: called with the op's arguments; returns results of the right shape without computing.
     """
     name = schema.split("(", 1)[0]
-    _library.define(schema)
-    _library.impl(name, lambda *arguments: implementation(CPU, *arguments), "CPU")
-    _library.impl(name, lambda *arguments: implementation(cuda_backend(), *arguments), "CUDA")
-    torch.library.register_fake(f"efficientad_ext::{name}", fake, lib=_library)
+    library.define(schema)
+    library.impl(name, lambda *arguments: implementation(CPU, *arguments), "CPU")
+    library.impl(name, lambda *arguments: implementation(cuda_backend(), *arguments), "CUDA")
+    torch.library.register_fake(f"efficientad_ext::{name}", fake, lib=library)
     return getattr(torch.ops.efficientad_ext, name).default

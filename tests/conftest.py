@@ -12,6 +12,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import copy
 import logging
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -242,6 +243,18 @@ def assert_matches() -> Callable[..., None]:
         )
 
     return check
+
+
+@pytest.fixture
+def no_signal_is_ignored() -> Iterator[None]:
+    """As SIGHUP is in tests that nohup runs, and SIGINT in a script's background."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in previous.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

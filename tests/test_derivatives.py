@@ -37,7 +37,7 @@ OPS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
         (1, 64, 6, 6),
     ),
 }
-ONCE = ("hard_feature_loss", "normalize_and_combine", "quantiles", "resize_normalize")
+TWICE = [name for name in OPS if name != "hard_feature_loss"]
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -56,16 +56,101 @@ def test_forward_mode_of_functions_is_refused(name: str):
         torch.func.jvp(op, (torch.rand(shape),), (torch.rand(shape),))
 
 
-@pytest.mark.parametrize("name", ONCE)
-def test_a_gradient_that_can_be_taken_once_is_not_taken_twice(name: str):
-    op, shape = OPS[name]
-    x = torch.rand(shape, requires_grad=True)
-    (gradient,) = torch.autograd.grad(op(x).square().sum(), x, create_graph=True)
-    with torch.no_grad():
-        (expected,) = torch.autograd.grad(_squares(op, x), x)
+def test_the_gradient_of_the_hard_feature_loss_is_not_taken_twice():
+    x = torch.rand(1, 3, 4, 4, requires_grad=True)
+    loss = ops.hard_feature_loss(torch.zeros_like(x), x)
+    (expected,) = torch.autograd.grad(loss, x, retain_graph=True)
+    (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
     assert torch.equal(gradient, expected)
     with pytest.raises(RuntimeError, match="can be taken once, not twice"):
-        (gradient.square().sum() + x.sum()).backward()
+        gradient.square().sum().backward()
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_second_derivatives(name: str):
+    op, shape = OPS[name]
+    if name == "winograd_convolution":
+        shape = (1, 64, 3, 3)
+    x = torch.rand(shape, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: op(x).square(), (x,), fast_mode=True)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_gradients_survive_an_export(name: str):
+    """The graph holds raw ops: what is exported can be trained further."""
+    op, shape = OPS[name]
+    x = torch.rand(shape)
+
+    class Scaled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = torch.nn.Parameter(torch.tensor(0.9))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return op(x * self.factor)
+
+    module = Scaled()
+    exported = torch.export.export(module, (x,)).module()
+    found = [torch.autograd.grad(one(x).square().sum(), one.factor) for one in (module, exported)]
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("name", OPS)
+def test_gradients_of_mapped_calls(name: str):
+    op, shape = OPS[name]
+    x = torch.rand(2, *shape, dtype=torch.float64, requires_grad=True)
+    mapped, expected = torch.vmap(op)(x), torch.stack([op(one) for one in x])
+    torch.testing.assert_close(mapped, expected, rtol=0, atol=0)
+    gradients = [torch.autograd.grad(one.square().sum(), x)[0] for one in (mapped, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("name", OPS)
+def test_transforms_of_functions(name: str):
+    op, shape = OPS[name]
+    x = torch.rand(2, *shape, dtype=torch.float64, requires_grad=True)
+
+    def loss(x: Tensor) -> Tensor:
+        return op(x).square().sum()
+
+    expected = torch.stack([torch.autograd.grad(loss(one), one)[0] for one in x])
+    gradient = torch.func.grad(loss)
+    actual = torch.stack([gradient(one.detach()) for one in x])
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(torch.vmap(gradient)(x.detach()), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_transform_of_a_transform():
+    x = torch.rand(1, 3, 4, 4, dtype=torch.float64)
+
+    def loss(x: Tensor) -> Tensor:
+        return ops.squared_difference_map(x, x.flip(3)).square().sum()
+
+    expected = torch.autograd.functional.hessian(loss, x)
+    actual = torch.func.jacrev(torch.func.jacrev(loss))(x)
+    torch.testing.assert_close(actual, expected)
+
+    with pytest.raises(NotImplementedError, match="jvp"):
+        torch.func.jvp(torch.func.grad(loss), (x,), (x,))
+
+    def hard(x: Tensor) -> Tensor:
+        return torch.func.grad(lambda x: ops.hard_feature_loss(x, x.flip(3)))(x).square().sum()
+
+    with pytest.raises(RuntimeError, match="can be taken once, not twice"):
+        torch.func.grad(hard)(x)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_gradients_of_compiled_calls(name: str):
+    op, shape = OPS[name]
+    x = torch.rand(shape, dtype=torch.float64, requires_grad=True)
+    compiled = torch.compile(op, backend="aot_eager", fullgraph=True)
+    outputs = [compiled(x), op(x)]
+    torch.testing.assert_close(*outputs, rtol=0, atol=0)
+    gradients = [torch.autograd.grad(one.square().sum(), x)[0] for one in outputs]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -89,8 +174,3 @@ def test_a_gradient_penalty_behind_winograds_convolution_reaches_the_weights():
         loss = output.square().mean() + gradient.square().mean()
         found.append(torch.autograd.grad(loss, weight)[0])
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
-
-
-def _squares(op: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    with torch.enable_grad():
-        return op(x).square().sum()

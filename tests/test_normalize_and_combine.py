@@ -126,12 +126,26 @@ def test_gradient(backend):
 
 
 def test_fake_tensors():
-    local_map, global_map = maps((2, 1, 4, 5), torch.float16, "cpu")
+    local_map, global_map = maps((2, 1, 4, 5), torch.float32, "cpu")
+    local_map.requires_grad_()
     torch.library.opcheck(
         torch.ops.efficientad_ext.normalize_and_combine.default,
         (local_map, global_map, list(QUANTILES), 20, 21, [0.25, -4.0], [0.25, -4.0]),
-        test_utils=("test_schema", "test_faketensor"),
     )
+
+
+def test_compiled_once_for_all_quantiles():
+    local_map, global_map = maps((1, 1, 5, 5), torch.float32, "cpu")
+    compiled = torch.compile(
+        lambda quantiles: ops.normalize_and_combine(local_map, global_map, quantiles, (49, 49))[0],
+        backend="aot_eager",
+        fullgraph=True,
+        dynamic=True,
+    )
+    for end in (0.7, 0.8, 0.95):
+        quantiles = (0.1, end, -0.2, 0.5)
+        expected, _ = ops.normalize_and_combine(local_map, global_map, quantiles, (49, 49))
+        assert torch.equal(compiled(quantiles), expected)
 
 
 GRID = torch.zeros(1, 1, 3, 3)

@@ -63,6 +63,7 @@ def test_more_fractions_than_one_kernel_takes(backend):
 def test_single_fraction_and_none(backend):
     x = torch.randn(100, device=backend)
     assert ops.quantiles(x, 0.5).shape == (1,)
+    assert ops.quantiles(x, np.float32(0.5)).equal(ops.quantiles(x, 0.5))
     assert ops.quantiles(x, []).shape == (0,)
 
 
@@ -108,7 +109,17 @@ def test_bad_input(x, q, error, sentence):
 
 def test_fake_tensors():
     torch.library.opcheck(
-        torch.ops.efficientad_ext.order_statistics.default,
-        (torch.randn(40), [0, 3, 39]),
-        test_utils=("test_schema", "test_faketensor"),
+        torch.ops.efficientad_ext.quantiles.default,
+        (torch.randn(40, requires_grad=True), [0.0, 0.3, 1.0]),
     )
+
+
+def test_a_compiled_call_tells_of_a_nan():
+    compiled = torch.compile(
+        lambda x: ops.quantiles(x, [0.25]), backend="aot_eager", fullgraph=True
+    )
+    x = torch.randn(50)
+    assert torch.equal(compiled(x), ops.quantiles(x, [0.25]))
+    x[7] = float("nan")
+    with pytest.raises(ValueError, match="x holds 1 NaN among 50 elements"):
+        compiled(x)

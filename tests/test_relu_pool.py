@@ -31,8 +31,8 @@ def test_gradient_matches_reference(backend, dtype, in_layout, shape, pool_paddi
     expected = reference.relu_pool(precise, pool_padding=pool_padding)
     expected.backward(upstream.double())
     assert_matches(x.grad, precise.grad, dtype)
-    # Whether an element passes is not a matter of rounding.
-    assert torch.equal(x.grad == 0, precise.grad == 0)
+    # Whether an element passes is not a matter of rounding; a quarter of the smallest numbers is 0.
+    assert torch.equal(x.grad == 0, precise.grad.to(dtype) == 0)
 
 
 @pytest.mark.parametrize("last", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -81,14 +81,11 @@ def test_empty_batch(backend):
 
 @pytest.mark.parametrize("pool_padding", [0, 1])
 def test_fake_tensors(in_layout, pool_padding):
-    x = in_layout(torch.randn(2, 40, 21, 18))
+    x = in_layout(torch.randn(2, 40, 21, 18)).requires_grad_()
     gradient = torch.randn_like(ops.relu_pool(x, pool_padding=pool_padding))
-    tests = ("test_schema", "test_faketensor")
     raw = torch.ops.efficientad_ext
-    torch.library.opcheck(raw.relu_pool.default, (x, pool_padding), test_utils=tests)
-    torch.library.opcheck(
-        raw.relu_pool_gradient.default, (gradient, x, pool_padding), test_utils=tests
-    )
+    torch.library.opcheck(raw.relu_pool.default, (x, pool_padding))
+    torch.library.opcheck(raw.relu_pool_gradient.default, (gradient, x, pool_padding))
 
 
 @pytest.mark.parametrize(
@@ -97,6 +94,7 @@ def test_fake_tensors(in_layout, pool_padding):
         (torch.zeros(3, 8, 8), {}, ValueError, r"expected \(N, C, H, W\)"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.int32), {}, TypeError, "expected float64"),
         (torch.zeros(1, 3, 8, 8), {"pool_padding": 2}, ValueError, "expected 0 or 1"),
+        (torch.zeros(1, 3, 8, 8), {"pool_padding": 1.0}, TypeError, "is 1.0; expected a whole"),
         (torch.zeros(1, 3, 8, 1), {}, ValueError, "too small for a 2x2 pooling window"),
         (torch.zeros(1, 3, 0, 8), {"pool_padding": 1}, ValueError, "too small for a 2x2"),
     ],

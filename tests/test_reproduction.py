@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -290,6 +291,7 @@ def test_results_with_other_settings_are_not_mixed(
         reproduce([collection], copy, {"small": tiny_teacher}, CONFIG, categories=["bottle"])
 
 
+@pytest.mark.usefixtures("no_signal_is_ignored")
 def test_an_interrupted_training_is_continued(
     tmp_path: Path,
     collection: Path,
@@ -301,7 +303,7 @@ def test_an_interrupted_training_is_continued(
     losses_of_step = training.training_losses
 
     def interrupted(*arguments):
-        os.kill(os.getpid(), 2)
+        os.kill(os.getpid(), signal.SIGINT)
         return losses_of_step(*arguments)
 
     def go_on() -> None:

@@ -128,11 +128,13 @@ def test_empty_batch(backend):
 
 def test_fake_tensors():
     constants = [0.5, 0.5, 0.5]
-    for image in (torch.rand(2, 3, 9, 9), torch.zeros(2, 4, 9, 9, dtype=torch.uint8)):
+    for image in (
+        torch.rand(2, 3, 9, 9, requires_grad=True),
+        torch.zeros(2, 4, 9, 9, dtype=torch.uint8),
+    ):
         torch.library.opcheck(
             torch.ops.efficientad_ext.resize_normalize.default,
             (image, 4, 5, constants, constants, constants),
-            test_utils=("test_schema", "test_faketensor"),
         )
 
 
@@ -152,6 +154,15 @@ def test_bad_input(image, size, error, sentence):
         ops.resize_normalize(image, size)
 
 
-def test_bad_constants():
-    with pytest.raises(ValueError, match="background is"):
-        ops.resize_normalize(torch.rand(3, 8, 8), (4, 4), background=(1.0,))
+@pytest.mark.parametrize(
+    ("constants", "sentence"),
+    [
+        ({"background": (1.0,)}, "background is .* expected three numbers"),
+        ({"mean": (0.0, float("nan"), 0.0)}, "mean is .* expected finite numbers"),
+        ({"deviation": (1.0, 0.0, 1.0)}, "deviation is .* expected numbers above 0"),
+        ({"deviation": (1.0, 1.0, -1.0)}, "deviation is .* expected numbers above 0"),
+    ],
+)
+def test_bad_constants(constants, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ops.resize_normalize(torch.rand(3, 8, 8), (4, 4), **constants)

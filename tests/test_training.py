@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,18 +105,6 @@ def test_a_finished_run_is_not_trained_again(
     with pytest.raises(ValueError, match="another setting: steps is 4 there and 1 here"):
         train(tiny_data, output, tiny_teacher, replace(tiny_config, steps=1), resume=True)
     assert output.read_bytes() == content
-
-
-@pytest.fixture
-def no_signal_is_ignored() -> Iterator[None]:
-    """As SIGHUP is in tests that nohup runs."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        signal.signal(number, signal.SIG_DFL)
-    yield
-    for number, handler in previous.items():
-        signal.signal(number, handler)
 
 
 def test_an_ignored_signal_stays_ignored():

@@ -128,14 +128,14 @@ def test_nan_reaches_no_further_than_its_tiles(winograd):
 def test_fake_tensors(in_layout):
     x, weight, bias, gradient = operands(CASES[3], torch.float32)
     x, weight, gradient = in_layout(x), in_layout(weight), in_layout(gradient)
-    tests = ("test_schema", "test_faketensor")
+    x.requires_grad_(), weight.requires_grad_(), gradient.requires_grad_()
     raw = torch.ops.efficientad_ext
     for op, arguments in (
         (raw.winograd_convolution, (x, weight, bias, 1)),
         (raw.winograd_convolution_input_gradient, (gradient, weight, [14, 10], 1)),
         (raw.winograd_convolution_weight_gradient, (gradient, x, 3, 1)),
     ):
-        torch.library.opcheck(op.default, arguments, test_utils=tests)
+        torch.library.opcheck(op.default, arguments)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +151,7 @@ def test_fake_tensors(in_layout):
         ({"weight": torch.zeros(64, 64, 3, 3, device="meta")}, ValueError, "on the CPU"),
         ({"weight": torch.zeros(64, 128, 3, 3)}, ValueError, "for 128 channels, but x has 64"),
         ({"bias": torch.zeros(128)}, ValueError, r"expected \(64,\)"),
+        ({"padding": 1.0}, TypeError, "padding is 1.0; expected a whole number"),
         ({"padding": 3}, ValueError, "expected 0 to 2"),
         ({"padding": -1}, ValueError, "expected 0 to 2"),
         ({"x": torch.zeros(1, 64, 8, 2)}, ValueError, "smaller than the kernel 3x3"),

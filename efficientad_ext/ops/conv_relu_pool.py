@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from efficientad_ext._checks import check_alike, check_feature_maps, needs_gradient
+from efficientad_ext._checks import check_alike, check_feature_maps, check_whole
+from efficientad_ext._derivatives import register_composite
 from efficientad_ext._layout import empty_like_layout, for_kernels
 from efficientad_ext._registry import Backend, register
-from efficientad_ext.ops.relu_pool import raw_relu_pool, relu_pool
+from efficientad_ext.ops.relu_pool import raw_relu_pool
 
 
 def _convolved_size(x: Tensor, weight: Tensor, padding: int) -> tuple[int, int]:
@@ -29,6 +30,12 @@ def _pooled_shape(
     return x.shape[0], weight.shape[0], height, width
 
 
+def _in_two_ops(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, pool_padding: int
+) -> Tensor:
+    return raw_relu_pool(functional.conv2d(x, weight, bias, padding=padding), pool_padding)
+
+
 def _implementation(
     backend: Backend,
     x: Tensor,
@@ -39,8 +46,7 @@ def _implementation(
 ) -> Tensor:
     shape = _pooled_shape(x, weight, padding, pool_padding)
     if not backend.has("conv_relu_pool") or 0 in shape or x.shape[1] == 0:
-        activation = functional.conv2d(x, weight, bias, padding=padding)
-        return raw_relu_pool(activation, pool_padding)
+        return _in_two_ops(x, weight, bias, padding, pool_padding)
     x = for_kernels(x)
     output = empty_like_layout(x, shape)
     bias = None if bias is None else bias.contiguous()
@@ -54,8 +60,7 @@ def _fake(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, pool_padding: int
 ) -> Tensor:
     if x.device.type == "cpu":
-        activation = functional.conv2d(x, weight, bias, padding=padding)
-        return raw_relu_pool(activation, pool_padding)
+        return _in_two_ops(x, weight, bias, padding, pool_padding)
     return empty_like_layout(for_kernels(x), _pooled_shape(x, weight, padding, pool_padding))
 
 
@@ -65,6 +70,7 @@ _raw = register(
     _implementation,
     _fake,
 )
+register_composite(_raw, _in_two_ops)
 
 
 def _in_autocast_type(tensor: Tensor) -> Tensor:
@@ -102,13 +108,14 @@ def conv_relu_pool(
         and w likewise, in the memory format that torch's convolution gives.
 
     Raises:
-        TypeError: for other element types, or different ones.
+        TypeError: for other element types, or different ones, or a padding that is no whole number.
         ValueError: for shapes that do not fit, tensors on different devices, a negative padding, or
             an input smaller than the kernel and a pooling window.
     """
     check_feature_maps("x", x)
     check_feature_maps("weight", weight)
-    if torch.is_autocast_enabled(x.device.type):
+    device_type = x.device.type
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
         x, weight = _in_autocast_type(x), _in_autocast_type(weight)
         bias = None if bias is None else _in_autocast_type(bias)
     check_alike("x", x, "weight", weight)
@@ -123,6 +130,10 @@ def conv_relu_pool(
             raise ValueError(
                 f"bias has shape {tuple(bias.shape)}; expected ({weight.shape[0]},) to fit weight"
             )
+    padding, pool_padding = (
+        check_whole("padding", padding),
+        check_whole("pool_padding", pool_padding),
+    )
     if padding < 0 or pool_padding not in (0, 1):
         raise ValueError(
             f"padding is {padding} and pool_padding {pool_padding}; expected a padding of at "
@@ -134,7 +145,4 @@ def conv_relu_pool(
             f"x has shape {tuple(x.shape)}, too small for a kernel of {tuple(weight.shape[2:])} "
             f"with padding {padding} and a 2x2 pooling window"
         )
-    if needs_gradient(x, weight, bias):
-        activation = functional.conv2d(x, weight, bias, padding=padding)
-        return relu_pool(activation, pool_padding=pool_padding)
     return _raw(x, weight, bias, padding, pool_padding)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from efficientad_ext._checks import check_same_feature_maps, needs_gradient
+from efficientad_ext._checks import check_same_feature_maps
+from efficientad_ext._derivatives import register_gradient
 from efficientad_ext._layout import alike_for_kernels, empty_like_layout
-from efficientad_ext._once_differentiable import once_differentiable
 from efficientad_ext._registry import Backend, register
 
 
@@ -78,23 +77,35 @@ _raw_gradient = register(
 )
 
 
-class _HardFeatureLoss(Function):
-    @staticmethod
-    def forward(ctx: Any, teacher: Tensor, student: Tensor, p_hard: float) -> Tensor:
-        loss, selection = _raw(teacher, student, p_hard)
-        ctx.save_for_backward(teacher, student, selection)
-        return loss
+def _save(
+    context: Any, arguments: tuple[Tensor, Tensor, float], results: tuple[Tensor, Tensor]
+) -> None:
+    teacher, student, _ = arguments
+    context.save_for_backward(teacher, student, results[1])
+    context.mark_non_differentiable(results[1])
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, loss_gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        teacher, student, selection = ctx.saved_tensors
-        gradient = _raw_gradient(loss_gradient, teacher, student, selection)
-        return (
-            -gradient if ctx.needs_input_grad[0] else None,
-            gradient if ctx.needs_input_grad[1] else None,
-            None,
-        )
+
+def _backward(
+    context: Any, loss_gradient: Tensor, _: Tensor
+) -> tuple[Tensor | None, Tensor | None, None]:
+    gradient = _raw_gradient(loss_gradient, *context.saved_tensors)
+    return (
+        -gradient if context.needs_input_grad[0] else None,
+        gradient if context.needs_input_grad[1] else None,
+        None,
+    )
+
+
+def _save_nothing(_context: Any, _arguments: tuple[Tensor, ...], _result: Tensor) -> None:
+    pass
+
+
+def _refuse(_context: Any, _upstream: Tensor) -> NoReturn:
+    raise RuntimeError("the gradient of hard_feature_loss can be taken once, not twice")
+
+
+register_gradient(_raw, _save, _backward)
+register_gradient(_raw_gradient, _save_nothing, _refuse)
 
 
 def hard_feature_loss(teacher: Tensor, student: Tensor, p_hard: float = 0.999) -> Tensor:
@@ -127,6 +138,4 @@ def hard_feature_loss(teacher: Tensor, student: Tensor, p_hard: float = 0.999) -
         )
     if not 0 <= p_hard <= 1:
         raise ValueError(f"p_hard is {p_hard}; expected a value from 0 to 1")
-    if needs_gradient(teacher, student):
-        return _HardFeatureLoss.apply(teacher, student, p_hard)
-    return _raw(teacher, student, p_hard)[0]
+    return _raw(teacher, student, float(p_hard))[0]

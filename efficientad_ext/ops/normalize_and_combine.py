@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from efficientad_ext._checks import check_same_feature_maps, check_size, needs_gradient
+from efficientad_ext._checks import check_same_feature_maps, check_size
+from efficientad_ext._derivatives import register_gradient
 from efficientad_ext._geometry import resampling_axes
-from efficientad_ext._once_differentiable import once_differentiable
 from efficientad_ext._registry import Backend, register
 from efficientad_ext.ops.upsample_bilinear import upsample_gradient
 
@@ -71,41 +70,32 @@ _raw = register(
 )
 
 
-class _NormalizeAndCombine(Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        local_map: Tensor,
-        global_map: Tensor,
-        quantiles: Sequence[float],
-        size: tuple[int, int],
-        rows: _Axis,
-        columns: _Axis,
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(local_map, global_map)
-        ctx.quantiles, ctx.axes = quantiles, (rows, columns)
-        return _raw(local_map, global_map, quantiles, *size, rows, columns)
+def _save(context: Any, arguments: tuple[Any, ...], _results: tuple[Tensor, Tensor]) -> None:
+    local_map, global_map, context.quantiles, _, _, *context.axes = arguments
+    context.save_for_backward(local_map, global_map)
 
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, map_gradient: Tensor, score_gradient: Tensor
-    ) -> tuple[Tensor, Tensor, None, None, None, None]:
-        local_map, global_map = ctx.saved_tensors
-        local_a, local_b, global_a, global_b = ctx.quantiles
-        local_scale, global_scale = 0.05 / (local_b - local_a), 0.05 / (global_b - global_a)
-        combined = (local_map - local_a) * local_scale + (global_map - global_a) * global_scale
-        # Equal maxima share the score's gradient, as for torch.amax.
-        highest = combined == combined.amax(dim=(1, 2, 3), keepdim=True)
-        share = score_gradient.view(-1, 1, 1, 1) / highest.sum(dim=(1, 2, 3), keepdim=True)
-        gradient = upsample_gradient(map_gradient, *local_map.shape[2:], *ctx.axes)
-        gradient = gradient + (highest * share).to(gradient)
-        return gradient * local_scale, gradient * global_scale, None, None, None, None
+
+def _backward(
+    context: Any, map_gradient: Tensor, score_gradient: Tensor
+) -> tuple[Tensor | None, ...]:
+    local_map, global_map = context.saved_tensors
+    local_a, local_b, global_a, global_b = context.quantiles
+    local_scale, global_scale = 0.05 / (local_b - local_a), 0.05 / (global_b - global_a)
+    combined = (local_map - local_a) * local_scale + (global_map - global_a) * global_scale
+    # Equal maxima share the score's gradient, as for torch.amax.
+    highest = combined == combined.amax(dim=(1, 2, 3), keepdim=True)
+    share = score_gradient.view(-1, 1, 1, 1) / highest.sum(dim=(1, 2, 3), keepdim=True)
+    gradient = upsample_gradient(map_gradient, *local_map.shape[2:], *context.axes)
+    gradient = gradient + (highest * share).to(gradient)
+    return gradient * local_scale, gradient * global_scale, None, None, None, None, None
+
+
+register_gradient(_raw, _save, _backward)
 
 
 def _check_quantiles(quantiles: Sequence[float] | Tensor) -> tuple[float, ...]:
     values = tuple(float(value) for value in quantiles)
-    if len(values) != 4 or not all(map(math.isfinite, values)):
+    if len(values) != 4 or not all(-math.inf < value < math.inf for value in values):
         raise ValueError(
             f"quantiles is {values}; expected four numbers: local a, local b, global a, global b"
         )
@@ -131,7 +121,7 @@ def normalize_and_combine(
     EfficientAD, section 3.4: each map is mapped linearly so that its quantile a becomes 0 and its
     quantile b becomes 0.1; the combined map is their mean. Upsampling is pixel-exact: feature (i,
     j) lies at pixel (16 + 4i, 16 + 4j) of the network's input, and outside the outermost centres
-    the edge value is kept. The gradient can be taken once.
+    the edge value is kept.
 
     Args:
         local_map: (N, 1, h, w) on the feature grid, float64, float32, float16 or bfloat16.
@@ -162,6 +152,4 @@ def normalize_and_combine(
     size = check_size("size", size)
     input_size = size if input_size is None else check_size("input_size", input_size)
     rows, columns = resampling_axes(local_map.shape[-2:], size, "pixel_exact", input_size)
-    if needs_gradient(local_map, global_map):
-        return _NormalizeAndCombine.apply(local_map, global_map, values, size, rows, columns)
     return _raw(local_map, global_map, values, *size, rows, columns)

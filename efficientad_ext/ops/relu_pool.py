@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.nn import functional
 
-from efficientad_ext._checks import check_feature_maps, needs_gradient
+from efficientad_ext._checks import check_feature_maps, check_whole
+from efficientad_ext._derivatives import register_gradient
 from efficientad_ext._layout import empty_like_layout, for_kernels, is_channels_last
 from efficientad_ext._registry import Backend, register
 
@@ -55,33 +55,30 @@ _raw_gradient = register(
 )
 
 
-class _ReluPool(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, pool_padding: int) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.pool_padding = pool_padding
-        return raw_relu_pool(x, pool_padding)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        apply = _ReluPoolGradient.apply if needs_gradient(gradient) else _raw_gradient
-        return apply(gradient, *ctx.saved_tensors, ctx.pool_padding), None
+def _save(context: Any, arguments: tuple[Tensor, int], _result: Tensor) -> None:
+    x, context.pool_padding = arguments
+    context.save_for_backward(x)
 
 
-class _ReluPoolGradient(Function):
-    """Linear in the gradient, and constant in x wherever it is differentiable."""
+def _backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    (x,) = context.saved_tensors
+    return _raw_gradient(gradient, x, context.pool_padding), None
 
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, x: Tensor, pool_padding: int) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.pool_padding = pool_padding
-        return _raw_gradient(gradient, x, pool_padding)
 
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        active = upstream.masked_fill(x <= 0, 0)
-        return functional.avg_pool2d(active, 2, 2, ctx.pool_padding), None, None
+def _save_for_second(context: Any, arguments: tuple[Tensor, Tensor, int], _result: Tensor) -> None:
+    _, x, context.pool_padding = arguments
+    context.save_for_backward(x)
+
+
+def _backward_of_gradient(context: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+    """The gradient is linear in its upstream, and constant in x wherever it is differentiable."""
+    (x,) = context.saved_tensors
+    active = upstream.masked_fill(x <= 0, 0)
+    return functional.avg_pool2d(active, 2, 2, context.pool_padding), None, None
+
+
+register_gradient(raw_relu_pool, _save, _backward)
+register_gradient(_raw_gradient, _save_for_second, _backward_of_gradient)
 
 
 def relu_pool(x: Tensor, *, pool_padding: int = 0) -> Tensor:
@@ -102,11 +99,12 @@ def relu_pool(x: Tensor, *, pool_padding: int = 0) -> Tensor:
         format of ``x``.
 
     Raises:
-        TypeError: for another element type.
+        TypeError: for another element type, or a ``pool_padding`` that is no whole number.
         ValueError: for another shape, a ``pool_padding`` that is neither 0 nor 1, or maps smaller
             than a pooling window.
     """
     check_feature_maps("x", x)
+    pool_padding = check_whole("pool_padding", pool_padding)
     if pool_padding not in (0, 1):
         raise ValueError(f"pool_padding is {pool_padding}; expected 0 or 1")
     if 0 in (*x.shape[2:], *_pooled_shape(x, pool_padding)[2:]):
@@ -114,5 +112,4 @@ def relu_pool(x: Tensor, *, pool_padding: int = 0) -> Tensor:
             f"x has shape {tuple(x.shape)}, too small for a 2x2 pooling window "
             f"with a padding of {pool_padding}"
         )
-    apply = _ReluPool.apply if needs_gradient(x) else raw_relu_pool
-    return apply(x, pool_padding)
+    return raw_relu_pool(x, pool_padding)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from efficientad_ext._checks import check_size, needs_gradient
-from efficientad_ext._once_differentiable import once_differentiable
+from efficientad_ext._checks import check_size
+from efficientad_ext._derivatives import register_gradient
 from efficientad_ext._registry import Backend, register
 from efficientad_ext.preprocessing import (
     IMAGENET_DEVIATION,
@@ -61,37 +61,37 @@ _raw = register(
 )
 
 
-class _ResizeNormalize(Function):
-    @staticmethod
-    def forward(
-        ctx: Any, image: Tensor, size: tuple[int, int], constants: tuple[tuple[float, ...], ...]
-    ) -> Tensor:
-        ctx.save_for_backward(image)
-        ctx.size, ctx.constants = size, constants
-        return _raw(image, *size, *constants)
+def _save(context: Any, arguments: tuple[Any, ...], _result: Tensor) -> None:
+    image, *context.size, _, context.deviation, context.background = arguments
+    context.save_for_backward(image)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (image,) = ctx.saved_tensors
-        _, deviation, background = (
-            gradient.new_tensor(values).view(1, 3, 1, 1) for values in ctx.constants
-        )
-        vertical = averaging_matrix(image.shape[2], ctx.size[0]).to(gradient)
-        horizontal = averaging_matrix(image.shape[3], ctx.size[1]).to(gradient)
-        colour = vertical.T @ (gradient / deviation) @ horizontal
-        if image.shape[1] == 1:
-            colour = colour.sum(dim=1, keepdim=True)
-        elif image.shape[1] == 4:
-            alpha = (colour * (image[:, :3] - background)).sum(dim=1, keepdim=True)
-            colour = torch.cat([colour * image[:, 3:], alpha], dim=1)
-        return colour.to(image), None, None
+
+def _backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    (image,) = context.saved_tensors
+    deviation, background = (
+        gradient.new_tensor(values).view(1, 3, 1, 1)
+        for values in (context.deviation, context.background)
+    )
+    vertical = averaging_matrix(image.shape[2], context.size[0]).to(gradient)
+    horizontal = averaging_matrix(image.shape[3], context.size[1]).to(gradient)
+    colour = vertical.T @ (gradient / deviation) @ horizontal
+    if image.shape[1] == 1:
+        colour = colour.sum(dim=1, keepdim=True)
+    elif image.shape[1] == 4:
+        alpha = (colour * (image[:, :3] - background)).sum(dim=1, keepdim=True)
+        colour = torch.cat([colour * image[:, 3:], alpha], dim=1)
+    return colour.to(image), None, None, None, None, None
+
+
+register_gradient(_raw, _save, _backward)
 
 
 def _colour(name: str, values: Sequence[float]) -> tuple[float, ...]:
     colour = tuple(float(value) for value in values)
     if len(colour) != 3:
         raise ValueError(f"{name} is {colour}; expected three numbers: red, green, blue")
+    if not all(-math.inf < value < math.inf for value in colour):
+        raise ValueError(f"{name} is {colour}; expected finite numbers")
     return colour
 
 
@@ -109,14 +109,14 @@ def resize_normalize(
     rounded on the way: integers are scaled to [0, 1], 16 bit by 65535. One channel is repeated to
     three; four channels are red, green, blue and alpha, composited on ``background`` before the
     resize. The filter is a triangle as wide as the scale, as in Pillow and in torch's
-    ``antialias=True``. For a floating image the gradient can be taken once.
+    ``antialias=True``. A floating image can have a gradient.
 
     Args:
         image: uint8 or uint16, (H, W), (H, W, C) or (N, H, W, C); or a floating type with values in
             [0, 1], (C, H, W) or (N, C, H, W). C is 1, 3 or 4. Any strides.
         size: (height, width) of the result.
         mean: subtracted from the channels, in [0, 1]; ImageNet's by default.
-        deviation: what the channels are divided by then.
+        deviation: what the channels are divided by then, above 0.
         background: red, green and blue in [0, 1] behind transparent pixels; white by default.
 
     Returns:
@@ -124,7 +124,8 @@ def resize_normalize(
 
     Raises:
         TypeError: for another element type.
-        ValueError: for another shape, an image without pixels, or a size that is not positive.
+        ValueError: for another shape, an image without pixels, a size that is not positive, or a
+            constant that is not finite or, of ``deviation``, not positive.
     """
     pixels = channels_first(image)
     size = check_size("size", size)
@@ -133,6 +134,6 @@ def resize_normalize(
         _colour("deviation", deviation),
         _colour("background", background),
     )
-    if needs_gradient(pixels):
-        return _ResizeNormalize.apply(pixels, size, constants)
+    if min(constants[1]) <= 0:
+        raise ValueError(f"deviation is {constants[1]}; expected numbers above 0")
     return _raw(pixels, *size, *constants)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.autograd import Function
 
-from efficientad_ext._checks import check_same_feature_maps, needs_gradient
+from efficientad_ext._checks import check_same_feature_maps
+from efficientad_ext._derivatives import register_gradient
 from efficientad_ext._layout import alike_for_kernels
 from efficientad_ext._registry import Backend, register
 
@@ -31,20 +31,20 @@ def _fake(a: Tensor, b: Tensor) -> Tensor:
 _raw = register("squared_difference_map(Tensor a, Tensor b) -> Tensor", _implementation, _fake)
 
 
-class _SquaredDifferenceMap(Function):
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b)
-        return _raw(a, b)
+def _save(context: Any, arguments: tuple[Tensor, Tensor], _result: Tensor) -> None:
+    context.save_for_backward(*arguments)
 
-    @staticmethod
-    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        a, b = ctx.saved_tensors
-        gradient = (a - b) * (output_gradient * (2 / a.shape[1]))
-        return (
-            gradient if ctx.needs_input_grad[0] else None,
-            -gradient if ctx.needs_input_grad[1] else None,
-        )
+
+def _backward(context: Any, output_gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    a, b = context.saved_tensors
+    gradient = (a - b) * (output_gradient * (2 / max(a.shape[1], 1)))
+    return (
+        gradient if context.needs_input_grad[0] else None,
+        -gradient if context.needs_input_grad[1] else None,
+    )
+
+
+register_gradient(_raw, _save, _backward)
 
 
 def squared_difference_map(a: Tensor, b: Tensor) -> Tensor:
@@ -66,6 +66,4 @@ def squared_difference_map(a: Tensor, b: Tensor) -> Tensor:
         ValueError: for other or different shapes, or tensors on different devices.
     """
     check_same_feature_maps("a", a, "b", b)
-    if needs_gradient(a, b):
-        return _SquaredDifferenceMap.apply(a, b)
     return _raw(a, b)

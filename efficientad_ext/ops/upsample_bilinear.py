@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from torch import Tensor
-from torch.autograd import Function
 
-from efficientad_ext._checks import check_feature_maps, check_size, needs_gradient
+from efficientad_ext._checks import check_feature_maps, check_size
+from efficientad_ext._derivatives import register_gradient
 from efficientad_ext._geometry import Alignment, resampling_axes
 from efficientad_ext._layout import empty_like_layout, for_kernels
 from efficientad_ext._registry import Backend, register
@@ -53,34 +53,22 @@ upsample_gradient = register(
 )
 
 
-class _UpsampleBilinear(Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, height: int, width: int, rows: _Axis, columns: _Axis
-    ) -> Tensor:
-        ctx.input_size, ctx.axes = x.shape[-2:], (rows, columns)
-        return _raw(x, height, width, rows, columns)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        apply = _UpsampleBilinearGradient.apply if needs_gradient(gradient) else upsample_gradient
-        return apply(gradient, *ctx.input_size, *ctx.axes), None, None, None, None
+def _save(context: Any, arguments: tuple[Any, ...], _result: Tensor) -> None:
+    x, _, _, *context.axes = arguments
+    context.size = x.shape[-2:]
 
 
-class _UpsampleBilinearGradient(Function):
-    """The transpose of a linear map; its own gradient is the map again."""
+def _backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    return upsample_gradient(gradient, *context.size, *context.axes), None, None, None, None
 
-    @staticmethod
-    def forward(
-        ctx: Any, gradient: Tensor, height: int, width: int, rows: _Axis, columns: _Axis
-    ) -> Tensor:
-        ctx.input_size, ctx.axes = gradient.shape[-2:], (rows, columns)
-        return upsample_gradient(gradient, height, width, rows, columns)
 
-    @staticmethod
-    def backward(ctx: Any, x: Tensor) -> tuple[Tensor, None, None, None, None]:
-        apply = _UpsampleBilinear.apply if needs_gradient(x) else _raw
-        return apply(x, *ctx.input_size, *ctx.axes), None, None, None, None
+def _backward_of_gradient(context: Any, x: Tensor) -> tuple[Tensor, None, None, None, None]:
+    """The gradient is the transpose of a linear map; its own gradient is the map again."""
+    return _raw(x, *context.size, *context.axes), None, None, None, None
+
+
+register_gradient(_raw, _save, _backward)
+register_gradient(upsample_gradient, _save, _backward_of_gradient)
 
 
 def upsample_bilinear(
@@ -122,5 +110,4 @@ def upsample_bilinear(
             raise ValueError("input_size goes with alignment='pixel_exact' only")
         input_size = check_size("input_size", input_size)
     rows, columns = resampling_axes(x.shape[-2:], (height, width), alignment, input_size)
-    apply = _UpsampleBilinear.apply if needs_gradient(x) else _raw
-    return apply(x, height, width, rows, columns)
+    return _raw(x, height, width, rows, columns)

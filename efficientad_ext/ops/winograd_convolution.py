@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.nn import grad
 
-from efficientad_ext._checks import check_feature_maps, needs_gradient
+from efficientad_ext._checks import check_feature_maps, check_whole
+from efficientad_ext._derivatives import register_composite, register_gradient
 from efficientad_ext._registry import Backend, register
 
 _POINTS = 36
@@ -126,32 +126,43 @@ _raw_weight_gradient = register(
 )
 
 
-class _WinogradConvolution(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.padding = padding
-        return _raw_forward(x, weight, bias, padding)
+def _save(
+    context: Any, arguments: tuple[Tensor, Tensor, Tensor | None, int], _result: Tensor
+) -> None:
+    x, weight, _, context.padding = arguments
+    context.save_for_backward(x, weight)
 
-    @staticmethod
-    def backward(
-        ctx: Any, gradient: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        padding = ctx.padding
-        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
-        if needs_gradient(gradient, x, weight):
-            # Gradients of gradients are torch's.
-            of_x = grad.conv2d_input(x.shape, weight, gradient, padding=padding)
-            of_weight = grad.conv2d_weight(x, weight.shape, gradient, padding=padding)
-            return of_x, of_weight, gradient.sum((0, 2, 3)) if wants_bias else None, None
-        size = list(x.shape[2:])
-        return (
-            _raw_input_gradient(gradient, weight, size, padding) if wants_x else None,
-            _raw_weight_gradient(gradient, x, weight.shape[2], padding) if wants_weight else None,
-            gradient.sum((0, 2, 3)) if wants_bias else None,
-            None,
-        )
+
+def _backward(
+    context: Any, gradient: Tensor
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    x, weight = context.saved_tensors
+    padding = context.padding
+    wants_x, wants_weight, wants_bias, _ = context.needs_input_grad
+    size = list(x.shape[2:])
+    return (
+        _raw_input_gradient(gradient, weight, size, padding) if wants_x else None,
+        _raw_weight_gradient(gradient, x, weight.shape[2], padding) if wants_weight else None,
+        gradient.sum((0, 2, 3)) if wants_bias else None,
+        None,
+    )
+
+
+def _input_gradient_by_torch(
+    gradient: Tensor, weight: Tensor, size: list[int], padding: int
+) -> Tensor:
+    shape = (gradient.shape[0], weight.shape[1], *size)
+    return grad.conv2d_input(shape, weight, gradient, padding=padding)
+
+
+def _weight_gradient_by_torch(gradient: Tensor, x: Tensor, kernel: int, padding: int) -> Tensor:
+    shape = (gradient.shape[1], x.shape[1], kernel, kernel)
+    return grad.conv2d_weight(x, shape, gradient, padding=padding)
+
+
+register_gradient(_raw_forward, _save, _backward)
+register_composite(_raw_input_gradient, _input_gradient_by_torch)
+register_composite(_raw_weight_gradient, _weight_gradient_by_torch)
 
 
 def can_be_winograd(x: Tensor, weight: Tensor, *, stride: int = 1) -> bool:
@@ -191,7 +202,7 @@ def winograd_convolution(
         rounding of its neighbours may be left.
 
     Raises:
-        TypeError: for another element type.
+        TypeError: for another element type, or a padding that is no whole number.
         ValueError: for tensors elsewhere, other shapes or another padding.
     """
     check_feature_maps("x", x)
@@ -212,6 +223,7 @@ def winograd_convolution(
             f"bias has shape {tuple(bias.shape)} and element type {bias.dtype}; expected "
             f"({weight.shape[0]},) and {x.dtype}"
         )
+    padding = check_whole("padding", padding)
     if not 0 <= padding < kernel:
         raise ValueError(f"padding is {padding}; expected 0 to {kernel - 1}")
     if min(_output_shape(x, weight, padding)[2:]) < 1:
@@ -219,6 +231,4 @@ def winograd_convolution(
             f"x has shape {tuple(x.shape)}, smaller than the kernel {kernel}x{kernel} with a "
             f"padding of {padding}"
         )
-    if needs_gradient(x, weight, *(() if bias is None else (bias,))):
-        return _WinogradConvolution.apply(x, weight, bias, padding)
     return _raw_forward(x, weight, bias, padding)
