@@ -54,6 +54,15 @@ def test_adversarial_values(backend, make):
     )
 
 
+def test_infinities(backend):
+    infinite = float("inf")
+    x = torch.tensor([infinite, infinite, 3.0, -2.0, -infinite, 0.5, infinite], device=backend)
+    fractions = [0.0, 1 / 6, 0.5, 0.7, 0.75, 1.0]
+    expected = [-infinite, -2.0, 3.0, infinite, infinite, infinite]
+    for function in (ops.quantiles, reference.quantiles):
+        assert function(x, fractions).tolist() == pytest.approx(expected)
+
+
 def test_more_fractions_than_one_kernel_takes(backend):
     x = torch.randn(5_000, dtype=torch.float64, device=backend)
     fractions = torch.rand(41).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,9 +17,10 @@ def quantiles(x: Tensor, q: float | Sequence[float]) -> Tensor:
     results = []
     for fraction in [q] if isinstance(q, (int, float)) else q:
         position = fraction * (ordered.numel() - 1)
-        lower = int(position)
-        upper = min(lower + 1, ordered.numel() - 1)
-        results.append(
-            torch.lerp(ordered[lower].double(), ordered[upper].double(), position - lower)
+        lower, upper = (
+            ordered[rank].double() for rank in (math.floor(position), math.ceil(position))
         )
+        # Equal infinities have no difference to interpolate.
+        interpolated = torch.lerp(lower, upper, position - math.floor(position))
+        results.append(lower if lower == upper else interpolated)
     return torch.stack(results).to(x.dtype)
