@@ -63,6 +63,11 @@ def gather(images: Iterable[Image]) -> PixelScores:
     return scores
 
 
+def figures(scores: PixelScores) -> list[float]:
+    logical = scores.au_spro(0.3, {"good", "logical"})
+    return [scores.pixel_auroc(), scores.au_pro(), scores.au_spro(0.3), logical]
+
+
 def normal_pixels(images: Iterable[Image]) -> np.ndarray:
     return np.concatenate([one.map[~mask_of(one)] for one in images])
 
@@ -194,12 +199,60 @@ def test_bad_maps_and_masks():
     for saturation in (0, 5):
         with pytest.raises(ValueError, match=f"saturation area of {saturation}"):
             scores.add(values, mask, [(mask, saturation)])
+    with pytest.raises(TypeError, match="mask is of <U5; expected booleans or numbers"):
+        scores.add(values, mask.astype(str))
+    with pytest.raises(ValueError, match="mask has NaN; expected 0 where"):
+        scores.add(values, np.where(mask, np.nan, 0))
+    with pytest.raises(ValueError, match=r"map has shape \(1, 5, 6\); expected \(H, W\)"):
+        scores.add(values[None], mask[None])
     values[0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         scores.add(values, mask)
     # None of them has left anything behind.
     with pytest.raises(ValueError, match="no mask marks any"):
         scores.au_pro()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+def test_masks_of_numbers(images: list[Image], dtype: type):
+    expected, actual = gather(images), PixelScores()
+    for one in images:
+        mask = None if one.mask is None else one.mask.astype(dtype) * dtype(255)
+        defects = [(defect.astype(dtype), area) for defect, area in one.defects]
+        actual.add(one.map, mask, defects, one.group)
+    assert figures(actual) == figures(expected)
+
+
+def test_a_refused_image_leaves_the_figures_as_they_are(images: list[Image]):
+    scores = gather(images)
+    before = figures(scores)
+    values, mask, defects, group = images[-1].map, images[-1].mask, images[-1].defects, "logical"
+    refused = [
+        (values, mask.astype(str), defects, group),
+        (values, ~np.ones_like(mask), defects, group),
+        (values, mask, [*defects, (mask, 0)], group),
+        (values, mask, [*defects, (mask, "all")], group),
+        (values, mask, defects, ["unhashable"]),
+        (values[None], mask[None], [(defect[None], area) for defect, area in defects], group),
+    ]
+    for arguments in refused:
+        with pytest.raises((TypeError, ValueError)):
+            scores.add(*arguments)
+        assert figures(scores) == before
+
+
+def test_an_image_for_which_there_is_no_memory(images: list[Image], monkeypatch):
+    scores = gather(images)
+    before = figures(scores)
+
+    def no_memory(*_arguments):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pixels._SortedScores, "add", no_memory)
+        with pytest.raises(MemoryError):
+            scores.add(images[-1].map, images[-1].mask, images[-1].defects)
+    assert figures(scores) == before
 
 
 def test_figures_that_need_what_is_not_there():

@@ -46,38 +46,46 @@ class PixelScores:
     def add(
         self,
         anomaly_map: NDArray[Any],
-        mask: Mask | None = None,
-        defects: Sequence[tuple[Mask, int]] = (),
+        mask: NDArray[Any] | None = None,
+        defects: Sequence[tuple[NDArray[Any], int]] = (),
         group: str = "",
     ) -> None:
-        """Takes in one image.
+        """Takes in one image; one that is refused leaves nothing behind.
 
         Args:
             anomaly_map: (H, W), floating; higher means more anomalous.
-            mask: (H, W), True where a pixel is anomalous; None for a normal image.
+            mask: (H, W), of booleans or numbers, True or not 0 where a pixel is anomalous; None for
+                a normal image.
             defects: for the AU-sPRO, each annotated defect: its (H, W) mask, a part of ``mask``,
                 and its saturation area in pixels, from 1 to its size.
             group: the group that the image belongs to.
 
         Raises:
-            ValueError: if the map has NaN or infinite values, a mask's shape differs from the
-                map's, a mask marks no pixel, or a saturation area is out of its range.
+            TypeError: if a mask is of something else than booleans or numbers.
+            ValueError: if the map has another number of dimensions, or NaN or infinite values, a
+                mask's shape differs from the map's, a mask has NaN or marks no pixel, or a
+                saturation area is out of its range.
         """
         scores = np.asarray(anomaly_map, dtype=np.float32)
+        if scores.ndim != 2:
+            raise ValueError(f"the anomaly map has shape {scores.shape}; expected (H, W)")
         if not np.isfinite(scores).all():
             raise ValueError("the anomaly map has NaN or infinite values; its pixels have no order")
-        for defect, _ in defects:
-            _check_mask(defect, scores)
-        if mask is not None:
-            _check_mask(mask, scores)
         saturated = [
-            _Region(group, _highest(scores[defect], saturation)) for defect, saturation in defects
+            _Region(group, _highest(scores[_as_mask(defect, scores)], saturation))
+            for defect, saturation in defects
         ]
+        components: list[_Region] = []
+        if mask is None:
+            normal_scores = scores.ravel()
+        else:
+            anomalous = _as_mask(mask, scores)
+            components = [_Region(group, part) for part in _component_scores(scores, anomalous)]
+            normal_scores = scores[~anomalous]
+        # First what may lack memory.
+        self._normal.setdefault(group, _SortedScores()).add(normal_scores)
+        self._components += components
         self._defects += saturated
-        if mask is not None:
-            self._components += [_Region(group, part) for part in _component_scores(scores, mask)]
-        normal = self._normal.setdefault(group, _SortedScores())
-        normal.add(scores.ravel() if mask is None else scores[~mask])
 
     def pixel_auroc(self) -> float:
         """The area under the ROC curve of all pixels, in [0, 1]; ties count one half.
@@ -256,14 +264,22 @@ class _SortedScores:
         return scores
 
 
-def _check_mask(mask: Mask, scores: Scores) -> None:
-    if mask.shape != scores.shape:
+def _as_mask(mask: NDArray[Any], scores: Scores) -> Mask:
+    """Where the mask is not 0, checked."""
+    values = np.asarray(mask)
+    if values.dtype.kind not in "buif":
+        raise TypeError(f"the mask is of {values.dtype}; expected booleans or numbers")
+    if values.shape != scores.shape:
         raise ValueError(
-            f"the mask has shape {mask.shape}, but the anomaly map has {scores.shape}; expected "
+            f"the mask has shape {values.shape}, but the anomaly map has {scores.shape}; expected "
             "the same"
         )
-    if not mask.any():
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise ValueError("the mask has NaN; expected 0 where a pixel is normal")
+    anomalous: Mask = values.astype(np.bool_, copy=False)
+    if not anomalous.any():
         raise ValueError("the mask marks no pixel as anomalous")
+    return anomalous
 
 
 def _component_scores(scores: Scores, mask: Mask) -> Iterator[Scores]:
