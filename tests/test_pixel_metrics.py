@@ -162,14 +162,55 @@ def test_the_points_of_the_pro_curve_lie_on_it(images: list[Image], limit: float
     x, y = curve_by_definition(images, components(images))
     points = set(zip(x.round(12), y.round(12), strict=True))
     found_x, found_y = gather(images).pro_curve(limit, points=50)
-    assert set(zip(found_x.round(12), found_y.round(12), strict=True)) <= points
+    assert set(zip(found_x[:-1].round(12), found_y[:-1].round(12), strict=True)) <= points
     assert (found_x[0], found_y[0]) == (0, 0)
     assert (np.diff(found_x) >= 0).all()
-    assert found_x[-1] <= limit
-    if limit == 1:
-        # Anomalous pixels below all normal ones would only add points straight above the last one.
-        assert found_x[-1] == 1
-        assert found_y[-1] == pytest.approx(y[x == 1].min(), abs=1e-12)
+    assert (np.diff(found_y) >= -1e-12).all()
+    assert found_x[-1] == limit
+    assert found_y[-1] == pytest.approx(height_by_definition(x, y, limit), abs=1e-12)
+
+
+def height_by_definition(x: np.ndarray, y: np.ndarray, limit: float) -> float:
+    """Between the last point up to the limit and the first one beyond it."""
+    last = np.flatnonzero(x <= limit)[-1]
+    return float(np.interp(limit, x[last : last + 2], y[last : last + 2]))
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.3, 1.0])
+@pytest.mark.parametrize("levels", [1, 2, 5])
+def test_au_pro_is_the_area_under_the_pro_curve_of_tied_scores(levels: int, limit: float):
+    """Pixels of the same score are reported together, so the curve is straight between scores."""
+    random = np.random.default_rng()
+    images = [
+        Image(random.integers(levels, size=one.map.shape), one.mask) for one in random_images(0)
+    ]
+    x, y = curve_by_definition(images, components(images))
+    scores = gather(images)
+    expected = area_by_definition(x, y, limit)
+    assert scores.au_pro(limit) == pytest.approx(expected, abs=1e-12)
+    found_x, found_y = scores.pro_curve(limit, points=10**4)
+    assert np.trapezoid(found_y, found_x) / limit == pytest.approx(expected, abs=1e-12)
+
+
+def test_images_of_one_score_have_a_straight_pro_curve():
+    mask = np.eye(5, dtype=bool)
+    scores = gather([Image(np.full((5, 5), 0.7), mask)])
+    x, y = scores.pro_curve()
+    assert (x.tolist(), y.tolist()) == ([0, 0, 0.3], [0, 0, pytest.approx(0.3)])
+    assert scores.au_pro() == pytest.approx(0.15)
+
+
+def test_the_pro_curve_of_groups_of_unlike_size():
+    """The highest scores may all be in a small group."""
+    random = np.random.default_rng()
+    mask = np.zeros((6, 6), bool)
+    mask[2:4, 2:4] = True
+    high, low = random.random((6, 6)) + 1, random.random((20, 20))
+    images = [Image(high, mask, group="small"), Image(low, group="large")]
+    x, y = curve_by_definition(images, components(images))
+    found_x, found_y = gather(images).pro_curve(0.05, points=1000)
+    area = np.trapezoid(found_y, found_x) / 0.05
+    assert area == pytest.approx(area_by_definition(x, y, 0.05), abs=1e-12)
 
 
 def test_the_order_of_images_does_not_matter(images: list[Image]):

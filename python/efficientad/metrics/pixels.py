@@ -11,7 +11,7 @@ defect's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -95,7 +95,7 @@ class PixelScores:
         """
         self._require(self._components, None, "pixel AU-ROC")
         sizes = [region.scores.size for region in self._components]
-        areas = list(self._areas(self._components, None, 1.0))
+        areas = list(self._means(self._components, None, 1.0, _area))
         return float(np.average(areas, weights=sizes))
 
     def au_pro(self, limit: float = PRO_LIMIT) -> float:
@@ -111,7 +111,7 @@ class PixelScores:
             ValueError: if there are no normal or no anomalous pixels, or ``limit`` is out of range.
         """
         self._require(self._components, None, "AU-PRO")
-        return float(np.mean(list(self._areas(self._components, None, limit))))
+        return float(np.mean(list(self._means(self._components, None, limit, _area))))
 
     def au_spro(self, limit: float, groups: Collection[str] | None = None) -> float:
         """The same of the saturated per-region overlap (sPRO).
@@ -130,31 +130,37 @@ class PixelScores:
         """
         self._require(self._defects, groups, "AU-sPRO")
         chosen = [region for region in self._defects if groups is None or region.group in groups]
-        return float(np.mean(list(self._areas(chosen, groups, limit))))
+        return float(np.mean(list(self._means(chosen, groups, limit, _area))))
 
     def pro_curve(self, limit: float = PRO_LIMIT, points: int = 300) -> tuple[Floats, Floats]:
         """Exact points of the curve under which ``au_pro`` is the area.
 
+        Args:
+            limit: the false positive rate at which the curve ends, in (0, 1].
+            points: how many scores of normal pixels, at most, to take of each group. Each score
+                gives two points, between which the curve is straight.
+
         Returns:
-            False positive rates, rising from 0 to ``limit`` or just below it, and overlaps.
+            False positive rates, rising from 0 to ``limit``, and overlaps, rising from 0.
 
         Raises:
             ValueError: as ``au_pro`` does.
         """
         self._require(self._components, None, "PRO curve")
+        last = np.mean(list(self._means(self._components, None, limit, _reached)))
+        rank = int(limit * sum(one.size for one in self._normal.values()))
         thresholds = np.unique(
-            np.concatenate([one.highest(limit, points) for one in self._normal.values()])
+            np.concatenate([one.highest(rank, points) for one in self._normal.values()])
         )[::-1]
-        just_above_all = np.nextafter(thresholds[:1], np.float32(np.inf))
-        thresholds = np.concatenate([just_above_all, thresholds])
-        _, false_positive_rate = self._rates(thresholds, None)
-        overlap = np.zeros(len(thresholds))
+        rates = np.stack(self._rates(thresholds, None), axis=1)
+        overlaps = np.zeros_like(rates)
         for region in self._components:
+            not_above = np.searchsorted(region.scores, thresholds, side="right")
             below = np.searchsorted(region.scores, thresholds, side="left")
-            overlap += 1 - below / region.scores.size
-        within = false_positive_rate <= limit
-        rates, overlaps = false_positive_rate[within], overlap[within] / len(self._components)
-        return np.append(0.0, rates), np.append(0.0, overlaps)
+            overlaps += 1 - np.stack([not_above, below], axis=1) / region.scores.size
+        within = rates <= limit
+        inner = overlaps[within] / len(self._components)
+        return np.array([0, *rates[within], limit]), np.array([0, *inner, last])
 
     def _require(
         self, regions: Sequence[_Region], groups: Collection[str] | None, figure: str
@@ -179,25 +185,38 @@ class PixelScores:
             count += normal.size
         return above / count, at_or_above / count
 
-    def _areas(
-        self, regions: Sequence[_Region], groups: Collection[str] | None, limit: float
+    def _means(
+        self,
+        regions: Sequence[_Region],
+        groups: Collection[str] | None,
+        limit: float,
+        value: Callable[[Floats, Floats, float], Floats],
     ) -> Iterator[float]:
-        """The area under each region's curve up to the limit, divided by the limit."""
+        """The mean over each region of its pixels' values, which are `_area` or `_reached`."""
         if not 0 < limit <= 1:
             raise ValueError(f"the limit is {limit}; expected a false positive rate in (0, 1]")
         for batch in _batches(regions):
             scores = np.concatenate([region.scores for region in batch])
             # Asked for in order, the ranks are found in memory that was just used.
             order = np.argsort(scores)
-            start, end = self._rates(scores[order], groups)
-            # A ramp from (start, 0) to (end, 1), and 1 from there on.
-            covered = np.minimum(end, limit) - np.minimum(start, limit)
-            width = np.where(end > start, end - start, 1)
-            area = np.empty(len(scores))
-            area[order] = covered**2 / (2 * width) + limit - np.minimum(end, limit)
+            values = np.empty(len(scores))
+            values[order] = value(*self._rates(scores[order], groups), limit)
             sizes = [region.scores.size for region in batch]
-            sums = np.add.reduceat(area, np.cumsum([0, *sizes[:-1]]))
-            yield from (sums / sizes / limit).tolist()
+            sums = np.add.reduceat(values, np.cumsum([0, *sizes[:-1]]))
+            yield from (sums / sizes).tolist()
+
+
+def _area(start: Floats, end: Floats, limit: float) -> Floats:
+    """The mean up to the limit of ramps from (start, 0) to (end, 1) that go on at 1."""
+    covered = np.minimum(end, limit) - np.minimum(start, limit)
+    width = np.where(end > start, end - start, 1)
+    return (covered**2 / (2 * width) + limit - np.minimum(end, limit)) / limit
+
+
+def _reached(start: Floats, end: Floats, limit: float) -> Floats:
+    """The height of these ramps at the limit."""
+    width = np.where(end > start, end - start, 1)
+    return np.where(end > limit, (limit - start) / width, 1).clip(min=0)
 
 
 @dataclass(frozen=True)
@@ -249,11 +268,11 @@ class _SortedScores:
         below[tied] = np.searchsorted(own, scores[tied], side="left")
         return self.size - not_above, self.size - below
 
-    def highest(self, share: float, points: int) -> Scores:
-        """Scores of the highest share of all, evenly spaced by rank, the highest included."""
+    def highest(self, rank: int, points: int) -> Scores:
+        """Scores from the highest down to that rank, evenly spaced by rank."""
         if self.size == 0:
             return np.empty(0, np.float32)
-        ranks = np.linspace(0, share * (self.size - 1), points).astype(np.intp)
+        ranks = np.linspace(0, min(rank, self.size - 1), points).astype(np.intp)
         return self._ascending()[self.size - 1 - ranks]
 
     def _ascending(self) -> Scores:
