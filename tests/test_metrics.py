@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,3 +90,21 @@ def test_nan_and_different_lengths_are_errors(metric):
         metric([0.1, float("nan")], [True, False])
     with pytest.raises(ValueError, match="3 scores for 2 labels"):
         metric([0.1, 0.2, 0.3], [True, False])
+
+
+@pytest.mark.parametrize("metric", EVERY_METRIC)
+@pytest.mark.parametrize("label", ["good", 2, -1, 0.5, float("nan"), None, [True]])
+def test_labels_that_are_neither_true_nor_false(metric, label):
+    labels = np.array([True, False, None], dtype=object)
+    labels[2] = label
+    message = rf"a label is {re.escape(repr(label))}; expected True or 1 for an anomalous image"
+    with pytest.raises(ValueError, match=message):
+        metric([0.1, 0.2, 0.3], labels)
+
+
+@pytest.mark.parametrize("metric", EVERY_METRIC)
+@pytest.mark.parametrize("dtype", [int, float, np.uint8, object])
+def test_labels_of_0_and_1(scored: Scored, metric, dtype):
+    expected = metric(scored.scores, scored.anomalous)
+    actual = metric(scored.scores, scored.anomalous.astype(dtype))
+    np.testing.assert_array_equal(actual, expected)

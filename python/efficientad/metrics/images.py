@@ -1,8 +1,8 @@
 """How well the images' scores separate normal from anomalous images.
 
 Every function takes one score per image, higher meaning more anomalous, and the truth, one per
-image. All raise ValueError if the lengths differ, a score is not finite, or one of the two classes
-is missing: the figure is not defined then.
+image, as booleans or as 0 and 1. All raise ValueError if the lengths differ, a score is not finite,
+a label is something else, or one of the two classes is missing: the figure is not defined then.
 """
 
 from __future__ import annotations
@@ -67,9 +67,17 @@ def _checked(name: str, scores: Sequence[float], anomalous: Sequence[bool]) -> t
         raise ValueError(
             f"there are {len(scores)} scores for {len(anomalous)} labels; expected as many labels"
         )
-    values, truth = np.asarray(scores, dtype=np.float64), np.asarray(anomalous, dtype=np.bool_)
+    values = np.asarray(scores, dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError("a score is NaN or infinite, so that the images cannot be ranked")
+    labels = np.asarray(anomalous)
+    unknown = [label for label in labels.tolist() if label not in (0, 1)]
+    if unknown:
+        raise ValueError(
+            f"a label is {unknown[0]!r}; expected True or 1 for an anomalous image, False or 0 for "
+            "a normal one"
+        )
+    truth = labels.astype(np.bool_)
     if truth.all() or not truth.any():
         missing = "normal" if truth.any() else "anomalous"
         raise ValueError(
