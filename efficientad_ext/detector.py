@@ -331,11 +331,6 @@ def _networks(
             check_gpu(device)
             return Networks(model, device, torch.float32, batch_size)
         return Engine(model, device, precision=precision, batch_size=batch_size, features=True)
-    if precision == "tf32":
-        raise ValueError(
-            f'precision "{precision}" is for CUDA devices; on {device}, choose "float32", '
-            '"float16" or "bfloat16"'
-        )
     # On a CPU a batch gains nothing.
     return Engine(model, device, precision=precision, batch_size=1, features=True)
 

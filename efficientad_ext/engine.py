@@ -65,10 +65,10 @@ class Engine:
         model: a trained and calibrated model.
         device: the CPU, or a CUDA device of compute capability 8.0 or higher.
         precision: of weights and feature maps; sums and maps are float32, in "float64" float64.
-            On CUDA, "tf32" multiplies float32 rounded to 10 bits behind the point; "float64" and
-            "float32" are for the CPU alone, where their convolutions are Winograd's, with a quarter
-            of the multiplications. The CPU multiplies "bfloat16" and "float16" as such where it has
-            instructions for them, and widened to float32 elsewhere.
+            "tf32" is for CUDA alone, which multiplies float32 rounded to 10 bits behind the point;
+            "float64" and "float32" are for the CPU alone, where their convolutions are Winograd's,
+            with a quarter of the multiplications. The CPU multiplies "bfloat16" and "float16" as
+            such where it has instructions for them, and widened to float32 elsewhere.
         batch_size: how many images go through the networks together. More of them are split; the
             workspace is for so many.
         features: whether to compute PUAD's feature.
@@ -288,5 +288,10 @@ def _check_precision(precision: str, device: torch.device) -> None:
     if device.type == "cuda" and precision in ("float64", "float32"):
         raise ValueError(
             f'the engine has no precision "{precision}" on CUDA; choose "tf32", "float16" or '
+            '"bfloat16"'
+        )
+    if device.type == "cpu" and precision == "tf32":
+        raise ValueError(
+            f'precision "tf32" is for CUDA devices; on {device}, choose "float32", "float16" or '
             '"bfloat16"'
         )

@@ -184,6 +184,8 @@ def test_bad_settings(networks):
     for precision in ("float64", "float32"):
         with pytest.raises(ValueError, match=f'no precision "{precision}" on CUDA; choose "tf32"'):
             Engine(networks.model, "cuda", precision=precision)
+    with pytest.raises(ValueError, match=r'"tf32" is for CUDA devices; on cpu, choose "float32"'):
+        Engine(networks.model, precision="tf32")
 
 
 def test_weights_that_overflow(reference_networks):
