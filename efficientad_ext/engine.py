@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from efficientad_ext import _C, _registry
+from efficientad_ext import _C, _registry, ops
 from efficientad_ext._checks import check_size
 from efficientad_ext._execution import checked_device, execution_on
 from efficientad_ext._geometry import resampling_axes
@@ -266,6 +266,10 @@ class Engine:
                 f"image is on {image.device} and the engine on {self._device}; expected the same "
                 "device"
             )
+        if image.dtype == torch.uint8 and self._sum_type == torch.float64:
+            # What resizes bytes for the autoencoder is in float32.
+            planes = image.movedim(-1, 1).double() / 255
+            return ops.resize_normalize(planes, self._input_size)
         return image.detach().resolve_neg()
 
 

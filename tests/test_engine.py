@@ -62,11 +62,14 @@ def test_map_score_and_features(networks, engine, as_bytes, map_size):
 
 def test_float64(networks):
     engine = Engine(networks.model, precision="float64")
-    x = torch.randn(1, 3, *SIZE, dtype=torch.float64)
-    output = engine(x)
-    assert output.features is None
-    assert output.map.dtype == torch.float64
-    assert_close(output.score, networks.combined(x).amax(dim=(1, 2, 3)), 1e-12)
+    planes, pixels = torch.randn(1, 3, *SIZE, dtype=torch.float64), random_bytes(1)
+    for given, x in ((planes, planes), (pixels, networks.normalised(pixels))):
+        output = engine(given)
+        assert output.features is None
+        assert output.map.dtype == torch.float64
+        assert_close(output.score, networks.combined(x).amax(dim=(1, 2, 3)), 1e-12)
+        for actual, expected in zip(engine.maps(given), networks.maps(x), strict=True):
+            assert_close(actual, expected, 1e-12)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
