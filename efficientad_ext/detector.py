@@ -15,10 +15,10 @@ from efficientad_ext._checks import check_size
 from efficientad_ext._instruction_set import IN_USE
 from efficientad_ext._registry import check_gpu
 from efficientad_ext.architecture import FEATURE_CHANNELS, BlindBorder, blind_border
-from efficientad_ext.engine import Engine
+from efficientad_ext.engine import Engine, checked_batch_size
 from efficientad_ext.images import Images, iterate_images
 from efficientad_ext.inference import Networks
-from efficientad_ext.model_file import Model, load_model
+from efficientad_ext.model_file import Model, check_model, load_model
 
 if TYPE_CHECKING:
     import os
@@ -88,6 +88,7 @@ class Detector:
             only: it is off by 1.5 pixels, and no score is below 0.
 
     Raises:
+        TypeError: `model` is no Model, or `batch_size` no whole number.
         ValueError: `batch_size` is not positive, `alignment` is unknown, `precision` is unknown or
             not for the device, or a weight is too large for it.
         RuntimeError: there is no such device, or what `engine.Engine` raises.
@@ -102,8 +103,8 @@ class Detector:
         batch_size: int = 16,
         alignment: Alignment = "pixel_exact",
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        check_model(model)
+        batch_size = checked_batch_size(batch_size)
         if alignment not in ("pixel_exact", "paper"):
             raise ValueError(f'alignment is {alignment!r}; expected "pixel_exact" or "paper"')
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
@@ -18,7 +19,7 @@ from efficientad_ext._checks import check_size
 from efficientad_ext._execution import checked_device, execution_on
 from efficientad_ext._geometry import resampling_axes
 from efficientad_ext.architecture import FEATURE_CHANNELS
-from efficientad_ext.model_file import Model
+from efficientad_ext.model_file import Model, check_model
 from efficientad_ext.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 EnginePrecision: TypeAlias = Literal["float64", "float32", "tf32", "float16", "bfloat16"]
@@ -74,6 +75,7 @@ class Engine:
         features: whether to compute PUAD's feature.
 
     Raises:
+        TypeError: `model` is no Model, or `batch_size` no whole number.
         ValueError: `batch_size` is not positive; `precision` is unknown or not for the device; or
             a weight is too large for it.
         RuntimeError: the package was built without kernels for the device, the device is too old,
@@ -89,8 +91,8 @@ class Engine:
         batch_size: int = 16,
         features: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+        check_model(model)
+        batch_size = checked_batch_size(batch_size)
         _check_precision(precision, torch.device(device))
         self._backend = _registry.backend_of(torch.device(device))
         self._device = checked_device(device)
@@ -271,6 +273,17 @@ class Engine:
             planes = image.movedim(-1, 1).double() / 255
             return ops.resize_normalize(planes, self._input_size)
         return image.detach().resolve_neg()
+
+
+def checked_batch_size(batch_size: int) -> int:
+    """The batch size, if it is a positive whole number."""
+    try:
+        whole = operator.index(batch_size)
+    except TypeError:
+        raise TypeError(f"batch_size is {batch_size!r}; expected a whole number") from None
+    if whole < 1:
+        raise ValueError(f"batch_size is {whole}; expected at least 1")
+    return whole
 
 
 def _aligned(image: Tensor) -> Tensor:

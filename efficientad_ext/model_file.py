@@ -136,6 +136,15 @@ class Model:
             raise ValueError(f"largest_activation is {largest}; expected a positive finite number")
 
 
+def check_model(model: Any) -> None:
+    """Raises TypeError unless it is a Model."""
+    if not isinstance(model, Model):
+        raise TypeError(
+            f"model is a {type(model).__name__}; expected a Model, which load_model reads from a "
+            "file"
+        )
+
+
 def check_quantile_levels(levels: tuple[float, float]) -> None:
     """Raises ValueError unless these are two shares a < b between 0 and 1."""
     if len(levels) != 2 or not 0 <= levels[0] < levels[1] <= 1:
@@ -157,9 +166,11 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
     """Writes a model file. The same model always gives the same bytes.
 
     Raises:
+        TypeError: `model` is no Model.
         ValueError: `model.training` cannot be written as JSON.
         OSError: the file cannot be written, see `write_atomically`.
     """
+    check_model(model)
     header = {
         "format_version": FORMAT_VERSION,
         "size": model.size,

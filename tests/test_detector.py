@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from copy import deepcopy
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -346,7 +347,16 @@ def test_bad_file_is_an_error_with_its_path(detector, tmp_path):
         detector(str(tmp_path / "absent.png"))
 
 
+def test_a_batch_size_of_numpy(reference):
+    Detector(reference.model, batch_size=np.int64(3))([random_image()])
+
+
 def test_bad_arguments_are_errors(reference, detector, monkeypatch):
+    with pytest.raises(TypeError, match=r"model is a \w*Path; expected a Model, which load"):
+        Detector(Path("model.safetensors"))
+    for batch_size in (1.5, "2", None):
+        with pytest.raises(TypeError, match=f"batch_size is {batch_size!r}; expected a whole num"):
+            Detector(reference.model, batch_size=batch_size)
     with pytest.raises(ValueError, match="batch_size is 0; expected at least 1"):
         Detector(reference.model, batch_size=0)
     with pytest.raises(ValueError, match="alignment is 'exact'; expected"):

@@ -178,6 +178,10 @@ def test_bad_map_size(engine):
 
 
 def test_bad_settings(networks):
+    with pytest.raises(TypeError, match="model is a str; expected a Model, which load_model reads"):
+        Engine("model.safetensors", precision="float32")
+    with pytest.raises(TypeError, match=r"batch_size is 1\.5; expected a whole number"):
+        Engine(networks.model, precision="float32", batch_size=1.5)
     with pytest.raises(ValueError, match="batch_size is 0; expected at least 1"):
         Engine(networks.model, precision="float32", batch_size=0)
     with pytest.raises(ValueError, match="precision is 'int8'; expected one of 'float64', "):

@@ -197,6 +197,12 @@ def test_channels_last_and_sliced_parameters_are_saved_as_they_read(model, tmp_p
     assert torch.equal(loaded.teacher_mean, wide[::2])
 
 
+def test_saving_what_is_no_model(tmp_path):
+    with pytest.raises(TypeError, match="model is a str; expected a Model, which load_model reads"):
+        save_model("model.safetensors", tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent.safetensors does not exist"):
         load_model(tmp_path / "absent.safetensors")
