@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from efficientad_ext._checks import check_size
+from efficientad_ext._model_values import (
+    check_kind,
+    check_tensor,
+    checked_number,
+    checked_numbers,
+    checked_record,
+)
 from efficientad_ext.architecture import (
     FEATURE_CHANNELS,
-    SIZES,
     STUDENT_CHANNELS,
     Layers,
     Size,
@@ -74,12 +81,16 @@ class Model:
         threshold: an image whose score is greater is anomalous; with PUAD, whose final score is.
         map_threshold: where an anomalous image's map is greater, it is shown as the reason.
         puad: PUAD's statistics, or None for EfficientAD's score alone.
-        training: a free-form record of how the model came about, of JSON values.
+        training: a free-form record of how the model came about, of JSON values: a dict with keys
+            of str.
         largest_activation: the largest absolute value between the networks' layers on calibration
             images, positive; None where it was not measured.
 
+    Numbers, also in the record, may be numpy's; they become Python's.
+
     Raises:
-        ValueError: a part is missing, of the wrong shape or type, or not finite.
+        TypeError: a part is something else than it has to be.
+        ValueError: a part is missing, of the wrong shape or element type, or not finite.
     """
 
     size: Size
@@ -103,46 +114,50 @@ class Model:
         return "student" if self.puad is None else self.puad.source
 
     def __post_init__(self) -> None:
-        check_input_size(*self.input_size)
-        for network, layers in model_layers(self.size, self.input_size).items():
-            state = sequential_state(getattr(self, network), layers, f"{network} ({self.size})")
-            for key, parameter in state.items():
-                _check_tensor(f"{key} of the {network}", parameter)
-            object.__setattr__(self, network, state)
+        input_size = check_size("input_size", self.input_size)
+        check_input_size(*input_size)
+        self._set("input_size", input_size)
+        for network, layers in model_layers(self.size, input_size).items():
+            parameters = getattr(self, network)
+            check_kind(network, parameters, Mapping, "a dict of tensors")
+            for key, parameter in parameters.items():
+                check_tensor(f"{key} of the {network}", parameter, torch.float32)
+            state = sequential_state(parameters, layers, f"{network} ({self.size})")
+            self._set(network, state)
         for name in _STATISTICS:
-            statistic = getattr(self, name)
-            if tuple(statistic.shape) != (FEATURE_CHANNELS,):
-                raise ValueError(
-                    f"{name} has shape {tuple(statistic.shape)}; expected ({FEATURE_CHANNELS},)"
-                )
-            _check_tensor(name, statistic)
+            check_tensor(name, getattr(self, name), torch.float32, (FEATURE_CHANNELS,))
         if not bool((self.teacher_deviation > 0).all()):
             raise ValueError("teacher_deviation has values that are not positive")
-        if len(self.quantiles) != 4 or not all(map(math.isfinite, self.quantiles)):
-            raise ValueError(f"quantiles is {self.quantiles}; expected four finite numbers")
-        local_a, local_b, global_a, global_b = self.quantiles
+        local_a, local_b, global_a, global_b = checked_numbers("quantiles", self.quantiles, 4)
         if local_a >= local_b or global_a >= global_b:
             raise ValueError(
                 f"quantiles is {self.quantiles}; expected (local a, local b, global a, global b) "
                 "with a < b"
             )
+        self._set("quantiles", (local_a, local_b, global_a, global_b))
         if self.quantile_levels is not None:
-            check_quantile_levels(self.quantile_levels)
+            a, b = checked_numbers("quantile_levels", self.quantile_levels, 2)
+            check_quantile_levels((a, b))
+            self._set("quantile_levels", (a, b))
         for name in ("threshold", "map_threshold"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a finite number")
-        largest = self.largest_activation
-        if largest is not None and not 0 < largest < math.inf:
-            raise ValueError(f"largest_activation is {largest}; expected a positive finite number")
+            self._set(name, checked_number(name, getattr(self, name)))
+        if self.largest_activation is not None:
+            largest = checked_number("largest_activation", self.largest_activation)
+            if largest <= 0:
+                raise ValueError(f"largest_activation is {largest}; expected a positive number")
+            self._set("largest_activation", largest)
+        check_kind("puad", self.puad, Puad | None, "a Puad or None")
+        check_kind("training", self.training, dict, "a dict")
+        self._set("training", checked_record("training", self.training))
+
+    def _set(self, name: str, value: Any) -> None:
+        # A frozen dataclass's own way, for what is brought to the types that it has in a file.
+        object.__setattr__(self, name, value)
 
 
 def check_model(model: Any) -> None:
     """Raises TypeError unless it is a Model."""
-    if not isinstance(model, Model):
-        raise TypeError(
-            f"model is a {type(model).__name__}; expected a Model, which load_model reads from a "
-            "file"
-        )
+    check_kind("model", model, Model, "a Model, which load_model reads from a file")
 
 
 def check_quantile_levels(levels: tuple[float, float]) -> None:
@@ -166,8 +181,7 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
     """Writes a model file. The same model always gives the same bytes.
 
     Raises:
-        TypeError: `model` is no Model.
-        ValueError: `model.training` cannot be written as JSON.
+        TypeError, ValueError: `model` is no Model, or its record has become none of JSON values.
         OSError: the file cannot be written, see `write_atomically`.
     """
     check_model(model)
@@ -175,18 +189,16 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
         "format_version": FORMAT_VERSION,
         "size": model.size,
         "input_size": list(model.input_size),
-        "quantiles": [float(quantile) for quantile in model.quantiles],
+        "quantiles": list(model.quantiles),
         "quantile_levels": None if model.quantile_levels is None else list(model.quantile_levels),
-        "threshold": float(model.threshold),
-        "map_threshold": float(model.map_threshold),
+        "threshold": model.threshold,
+        "map_threshold": model.map_threshold,
         "largest_activation": model.largest_activation,
         "puad": None if model.puad is None else _puad_header(model.puad),
-        "training": model.training,
+        # Once more, since a dict can change.
+        "training": checked_record("training", model.training),
     }
-    try:
-        text = json.dumps(header, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"the training record cannot be written as JSON: {error}") from error
+    text = json.dumps(header, sort_keys=True, allow_nan=False)
     tensors = {name: getattr(model, name) for name in _STATISTICS}
     for network in _NETWORKS:
         for key, parameter in getattr(model, network).items():
@@ -273,13 +285,6 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _check_tensor(name: str, tensor: Tensor) -> None:
-    if tensor.dtype != torch.float32:
-        raise ValueError(f"{name} has type {tensor.dtype}; expected torch.float32")
-    if not bool(torch.isfinite(tensor).all()):
-        raise ValueError(f"{name} has values that are NaN or infinite")
-
-
 def _safetensors() -> ModuleType:
     try:
         import safetensors.torch
@@ -319,43 +324,23 @@ def _model_from(tensors: dict[str, Tensor], header: dict[str, Any]) -> Model:
         network, _, key = name.partition(".")
         if network in states:
             states[network][key] = tensor
-    size = header["size"]
-    if size not in SIZES:
-        raise ValueError(f'size is {size!r}; expected "small" or "medium"')
-    height, width = (int(edge) for edge in header["input_size"])
-    local_a, local_b, global_a, global_b = map(float, header["quantiles"])
-    training = header["training"]
-    if not isinstance(training, dict):
-        raise ValueError(f"training is {training!r}; expected a JSON object")
     return Model(
-        size=size,
-        input_size=(height, width),
+        size=header["size"],
+        input_size=header["input_size"],
         teacher=states["teacher"],
         student=states["student"],
         autoencoder=states["autoencoder"],
         teacher_mean=tensors["teacher_mean"],
         teacher_deviation=tensors["teacher_deviation"],
-        quantiles=(local_a, local_b, global_a, global_b),
-        threshold=float(header["threshold"]),
+        quantiles=header["quantiles"],
+        threshold=header["threshold"],
         # Format 1 had one threshold for both.
-        map_threshold=float(header.get("map_threshold", header["threshold"])),
-        training=training,
+        map_threshold=header.get("map_threshold", header["threshold"]),
+        training=header["training"],
         puad=_puad_from(tensors, header),
-        quantile_levels=_quantile_levels_from(header),
-        largest_activation=_optional_number(header.get("largest_activation")),
+        quantile_levels=header.get("quantile_levels", QUANTILE_LEVELS),
+        largest_activation=header.get("largest_activation"),
     )
-
-
-def _optional_number(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _quantile_levels_from(header: dict[str, Any]) -> tuple[float, float] | None:
-    levels = header.get("quantile_levels", QUANTILE_LEVELS)
-    if levels is None:
-        return None
-    a, b = map(float, levels)
-    return a, b
 
 
 def _puad_header(puad: Puad) -> dict[str, Any]:
@@ -370,15 +355,12 @@ def _puad_header(puad: Puad) -> dict[str, Any]:
 def _puad_from(tensors: dict[str, Tensor], header: dict[str, Any]) -> Puad | None:
     if header.get("puad") is None:
         return None
-    picturable, unpicturable, weights = (
-        tuple(map(float, header["puad"][name]))
-        for name in ("picturable", "unpicturable", "weights")
-    )
+    puad = header["puad"]
     return Puad(
         tensors["puad_mean"],
         tensors["puad_factor"],
-        Normalisation(*picturable),
-        Normalisation(*unpicturable),
-        (weights[0], weights[1]),
-        header["puad"].get("source", "student"),
+        Normalisation(*puad["picturable"]),
+        Normalisation(*puad["unpicturable"]),
+        puad["weights"],
+        puad.get("source", "student"),
     )

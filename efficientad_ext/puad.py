@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
+from efficientad_ext._model_values import (
+    check_kind,
+    check_tensor,
+    checked_number,
+    checked_numbers,
+)
 from efficientad_ext.architecture import FEATURE_CHANNELS
 
 FeatureSource: TypeAlias = Literal["student", "teacher"]
@@ -28,10 +33,13 @@ class Normalisation:
     deviation: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.mean) and math.isfinite(self.deviation) and self.deviation > 0):
+        for name in ("mean", "deviation"):
+            number = checked_number(f"the {name} of a score's normalisation", getattr(self, name))
+            object.__setattr__(self, name, number)
+        if self.deviation <= 0:
             raise ValueError(
-                f"a score's normalisation is mean {self.mean}, deviation {self.deviation}; "
-                "expected finite numbers and a positive deviation"
+                f"the deviation of a score's normalisation is {self.deviation}; expected a "
+                "positive number"
             )
 
     def __call__(self, score: Tensor) -> Tensor:
@@ -59,6 +67,7 @@ class Puad:
             as the student imitates it.
 
     Raises:
+        TypeError: a part is something else than it has to be.
         ValueError: a part has the wrong shape or type, or is not finite, or `factor` is no Cholesky
             factor.
     """
@@ -71,21 +80,14 @@ class Puad:
     source: FeatureSource = "student"
 
     def __post_init__(self) -> None:
-        for name, tensor, shape in (
-            ("mean", self.mean, (FEATURE_CHANNELS,)),
-            ("factor", self.factor, (FEATURE_CHANNELS, FEATURE_CHANNELS)),
-        ):
-            if tensor.dtype != torch.float64 or tuple(tensor.shape) != shape:
-                raise ValueError(
-                    f"PUAD's {name} is {tensor.dtype} {tuple(tensor.shape)}; expected "
-                    f"torch.float64 {shape}"
-                )
-            if not bool(torch.isfinite(tensor).all()):
-                raise ValueError(f"PUAD's {name} has values that are NaN or infinite")
+        channels = FEATURE_CHANNELS
+        check_tensor("PUAD's mean", self.mean, torch.float64, (channels,))
+        check_tensor("PUAD's factor", self.factor, torch.float64, (channels, channels))
         if bool(self.factor.triu(1).any()) or not bool((self.factor.diagonal() > 0).all()):
             raise ValueError("PUAD's factor is not a Cholesky factor")
-        if len(self.weights) != 2 or not all(map(math.isfinite, self.weights)):
-            raise ValueError(f"PUAD's weights are {self.weights}; expected two finite numbers")
+        for name in ("picturable", "unpicturable"):
+            check_kind(f"PUAD's {name}", getattr(self, name), Normalisation, "a Normalisation")
+        object.__setattr__(self, "weights", checked_numbers("PUAD's weights", self.weights, 2))
         check_source(self.source)
 
     def to(self, device: torch.device) -> Puad:

@@ -11,6 +11,7 @@ import re
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors
 import torch
@@ -141,20 +142,41 @@ def test_the_largest_activation_is_saved(model, tmp_path, largest):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mean": torch.zeros(384)}, "mean is torch.float32"),
+        ({"mean": torch.zeros(384)}, "mean has type torch.float32; expected torch.float64"),
+        ({"mean": torch.zeros(3).double()}, r"mean has shape \(3,\); expected \(384,\)"),
         ({"mean": torch.full((384,), math.nan).double()}, "mean has values that are NaN"),
         ({"factor": torch.ones(384, 384).double()}, "not a Cholesky factor"),
         ({"factor": torch.zeros(384, 384).double()}, "not a Cholesky factor"),
-        ({"weights": (1.0, math.inf)}, "expected two finite numbers"),
+        ({"weights": (1.0, math.inf)}, r"weights\[1\] is inf; expected a finite number"),
+        ({"weights": (1.0,)}, "expected 2 finite numbers"),
         ({"source": "autoencoder"}, "'autoencoder'; expected student or teacher"),
     ],
 )
 def test_puad_that_cannot_be(changes, message):
     with pytest.raises(ValueError, match=message):
         some_puad(**changes)
-    for mean, deviation in ((math.nan, 1.0), (0.0, 0.0)):
-        with pytest.raises(ValueError, match="a positive deviation"):
-            Normalisation(mean, deviation)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": np.zeros(384)}, "PUAD's mean is a ndarray; expected a torch.Tensor"),
+        ({"picturable": (0.1, 0.2)}, "PUAD's picturable is a tuple; expected a Normalisation"),
+        ({"weights": None}, "PUAD's weights is a NoneType; expected 2 finite numbers"),
+    ],
+)
+def test_puad_of_something_else(changes, message):
+    with pytest.raises(TypeError, match=message):
+        some_puad(**changes)
+
+
+def test_normalisations_that_cannot_be():
+    with pytest.raises(ValueError, match="the mean of a score's normalisation is nan; expected"):
+        Normalisation(math.nan, 1.0)
+    with pytest.raises(ValueError, match=r"normalisation is 0\.0; expected a positive number"):
+        Normalisation(0.0, 0.0)
+    with pytest.raises(TypeError, match="normalisation is a str; expected a finite number"):
+        Normalisation(0.0, "1")
 
 
 def test_same_model_same_bytes(model, saved, tmp_path):
@@ -276,15 +298,15 @@ def test_newer_version(saved, tmp_path):
         ({"size": "large"}, "size is 'large'"),
         ({"size": "medium"}, "are not those of the teacher"),
         ({"input_size": [64, 64]}, "64x64 pixels; expected at least 128x128"),
-        ({"input_size": 256}, "not iterable"),
-        ({"quantiles": [0.1, 0.2, 0.3]}, "not enough values"),
-        ({"quantiles": [0.1, 0.2, 0.3, math.nan]}, "expected four finite numbers"),
+        ({"input_size": 256}, r"input_size is 256; expected \(height, width\)"),
+        ({"quantiles": [0.1, 0.2, 0.3]}, "expected 4 finite numbers"),
+        ({"quantiles": [0.1, 0.2, 0.3, math.nan]}, r"quantiles\[3\] is nan"),
         ({"quantiles": [0.1, 0.2, 0.3, 0.3]}, "with a < b"),
-        ({"quantile_levels": [0.9]}, "not enough values"),
+        ({"quantile_levels": [0.9]}, "expected 2 finite numbers"),
         ({"quantile_levels": [0.9, 0.9]}, "a and b with 0 <= a < b <= 1"),
         ({"quantile_levels": [0.9, 99.5]}, "a and b with 0 <= a < b <= 1"),
         ({"threshold": math.inf}, "threshold is inf"),
-        ({"training": []}, "expected a JSON object"),
+        ({"training": []}, "training is a list; expected a dict"),
     ],
 )
 def test_unusable_metadata(saved, tmp_path, change, message):
@@ -302,6 +324,9 @@ def test_unusable_metadata(saved, tmp_path, change, message):
         ({"teacher_mean": torch.full((384,), math.nan)}, "teacher_mean has values that are NaN"),
         ({"teacher_deviation": torch.zeros(384)}, "not positive"),
         ({"input_size": (100, 256)}, "100x256 pixels"),
+        ({"input_size": (256.0, 256.0)}, r"input_size is \(256.0, 256.0\); expected \(height, wi"),
+        ({"quantiles": (0.1, 0.2)}, "expected 4 finite numbers"),
+        ({"training": {"loss": math.nan}}, r"training\['loss'\] is nan; expected a finite number"),
         ({"quantiles": (0.2, 0.1, 0.0, 1.0)}, "with a < b"),
         ({"threshold": math.nan}, "threshold is nan"),
         ({"largest_activation": math.inf}, "largest_activation is inf"),
@@ -320,11 +345,72 @@ def test_model_with_a_nan_weight_is_refused(model):
         dataclasses.replace(model, student=student)
 
 
-@pytest.mark.parametrize("training", [{"loss": math.nan}, {"path": object()}])
-def test_training_record_that_is_not_json(model, tmp_path, training):
-    with pytest.raises(ValueError, match="training record cannot be written as JSON"):
-        save_model(dataclasses.replace(model, training=training), tmp_path / "model")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"teacher": None}, "teacher is a NoneType; expected a dict of tensors"),
+        ({"teacher_mean": np.zeros(384)}, "teacher_mean is a ndarray; expected a torch.Tensor"),
+        ({"quantiles": 0.5}, "quantiles is a float; expected 4 finite numbers"),
+        ({"quantiles": "abcd"}, r"quantiles\[0\] is a str; expected a finite number"),
+        ({"quantile_levels": 0.9}, "quantile_levels is a float; expected 2 finite numbers"),
+        ({"threshold": "0.5"}, "threshold is a str; expected a finite number"),
+        ({"map_threshold": torch.zeros(())}, "map_threshold is a Tensor; expected a finite number"),
+        ({"largest_activation": "12"}, "largest_activation is a str; expected a finite number"),
+        ({"puad": "x"}, "puad is a str; expected a Puad or None"),
+        ({"training": None}, "training is a NoneType; expected a dict"),
+        ({"training": {1: 2}}, "training has the key 1; expected a str"),
+        (
+            {"training": {"a": [{None: 1}]}},
+            r"training\['a'\]\[0\] has the key None; expected a str",
+        ),
+        ({"training": {"path": Path("a")}}, r"training\['path'\] is a .*Path; expected what JSON"),
+        ({"training": {"loss": torch.ones(1)}}, r"training\['loss'\] is a Tensor; expected what"),
+    ],
+)
+def test_a_model_of_something_else(model, change, message):
+    with pytest.raises(TypeError, match=message):
+        dataclasses.replace(model, **change)
+
+
+def test_a_weight_that_is_no_tensor(model):
+    student = {**model.student, "3.bias": model.student["3.bias"].numpy()}
+    with pytest.raises(TypeError, match=r"3\.bias of the student is a ndarray; expected a torch"):
+        dataclasses.replace(model, student=student)
+
+
+def test_numbers_of_numpy_become_pythons(model, tmp_path):
+    one = np.float32(1)
+    changed = dataclasses.replace(
+        model,
+        input_size=np.array([128, 160]),
+        quantiles=np.arange(4, dtype=np.float32),
+        quantile_levels=[np.float32(0.5), one],
+        threshold=one,
+        map_threshold=np.int64(2),
+        largest_activation=np.float16(3),
+        training={"steps": np.int64(4), "losses": (one, np.bool_(True)), "config": {"a": one}},
+        puad=some_puad(
+            picturable=Normalisation(one, one), unpicturable=Normalisation(0, one), weights=[1, one]
+        ),
+    )
+    assert changed.training == {"steps": 4, "losses": [1.0, True], "config": {"a": 1.0}}
+    save_model(changed, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert loaded.training == changed.training
+    for field in ("input_size", "quantiles", "quantile_levels", "threshold", "map_threshold",
+                  "largest_activation"):  # fmt: skip
+        assert repr(getattr(loaded, field)) == repr(getattr(changed, field)), field
+    for field in ("picturable", "unpicturable", "weights"):
+        assert repr(getattr(loaded.puad, field)) == repr(getattr(changed.puad, field)), field
+
+
+def test_a_record_that_became_unwritable(model, tmp_path):
+    changed = dataclasses.replace(model)
+    changed.training["note"] = object()
+    with pytest.raises(TypeError, match=r"training\['note'\] is a object; expected what JSON has"):
+        save_model(changed, tmp_path / "model")
     assert not list(tmp_path.iterdir())
+    assert "note" not in model.training
 
 
 @pytest.mark.parametrize("previous", [b"the previous model", None], ids=["previous", "first"])
