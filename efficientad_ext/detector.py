@@ -144,6 +144,12 @@ class Detector:
             alignment=alignment,
         )
 
+    def __repr__(self) -> str:
+        return (
+            f"Detector(device='{self._device}', precision={self.precision!r}, "
+            f"input_size={self._input_size})"
+        )
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a detector cannot be copied or pickled; load its model file again")
 

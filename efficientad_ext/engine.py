@@ -127,6 +127,12 @@ class Engine:
             ) from error
         self._execution.weights.copy_(torch.frombuffer(packed, dtype=torch.uint8))
 
+    def __repr__(self) -> str:
+        return (
+            f"Engine(device='{self._device}', precision={self._precision!r}, "
+            f"input_size={self._input_size})"
+        )
+
     @property
     def device(self) -> torch.device:
         """Where images are expected and results are."""

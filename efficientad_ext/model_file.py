@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import reprlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ QUANTILE_LEVELS = (0.9, 0.995)
 _METADATA_KEY = "efficientad"
 _NETWORKS = ("teacher", "student", "autoencoder")
 _STATISTICS = ("teacher_mean", "teacher_deviation")
+_IN_REPR = ("steps", "teacher")  # of the training record
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +151,17 @@ class Model:
         check_kind("puad", self.puad, Puad | None, "a Puad or None")
         check_kind("training", self.training, dict, "a dict")
         self._set("training", checked_record("training", self.training))
+
+    def __repr__(self) -> str:
+        parts = {
+            "size": self.size,
+            "input_size": self.input_size,
+            "threshold": self.threshold,
+            "puad": self.puad is not None,
+            **{name: self.training[name] for name in _IN_REPR if name in self.training},
+        }
+        described = (f"{name}={reprlib.repr(value)}" for name, value in parts.items())
+        return f"Model({', '.join(described)})"
 
     def _set(self, name: str, value: Any) -> None:
         # A frozen dataclass's own way, for what is brought to the types that it has in a file.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -72,8 +72,8 @@ class Puad:
             factor.
     """
 
-    mean: Tensor
-    factor: Tensor
+    mean: Tensor = field(repr=False)
+    factor: Tensor = field(repr=False)
     picturable: Normalisation
     unpicturable: Normalisation
     weights: tuple[float, float] = (1.0, 1.0)

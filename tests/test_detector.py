@@ -347,6 +347,10 @@ def test_bad_file_is_an_error_with_its_path(detector, tmp_path):
         detector(str(tmp_path / "absent.png"))
 
 
+def test_a_short_repr(detector):
+    assert repr(detector) == "Detector(device='cpu', precision='float32', input_size=(128, 160))"
+
+
 def test_a_batch_size_of_numpy(reference):
     Detector(reference.model, batch_size=np.int64(3))([random_image()])
 

@@ -177,6 +177,10 @@ def test_bad_map_size(engine):
             engine(random_bytes(1), size)
 
 
+def test_a_short_repr(engine):
+    assert repr(engine) == "Engine(device='cpu', precision='float32', input_size=(128, 140))"
+
+
 def test_bad_settings(networks):
     with pytest.raises(TypeError, match="model is a str; expected a Model, which load_model reads"):
         Engine("model.safetensors", precision="float32")

@@ -179,6 +179,19 @@ def test_normalisations_that_cannot_be():
         Normalisation(0.0, "1")
 
 
+def test_a_short_repr(model):
+    assert repr(model) == (
+        f"Model(size='small', input_size=(128, 160), threshold={model.threshold}, puad=False, "
+        "steps=70000, teacher='Büro/teacher.pth')"
+    )
+    long = dataclasses.replace(model, puad=some_puad(), training={"teacher": 1000 * "a"})
+    assert "puad=True, teacher='aaa" in repr(long)
+    assert "steps" not in repr(long)
+    assert len(repr(long)) < 300
+    assert repr(long.puad).startswith("Puad(picturable=Normalisation(mean=0.1, deviation=0.3")
+    assert len(repr(long.puad)) < 300
+
+
 def test_same_model_same_bytes(model, saved, tmp_path):
     save_model(load_model(saved), tmp_path / "again")
     reordered = dataclasses.replace(
