@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -67,7 +68,8 @@ class Detector:
     """A model, ready to detect anomalies on one device.
 
     The same image gives the same bits on the same device; on the CPU also whatever else is in its
-    batch. Maps and scores are float32 in any precision.
+    batch. Maps and scores are float32 in any precision. Copies and pickles are made anew of the
+    model and the settings.
 
     Args:
         model: a trained and calibrated model, see `load_model`.
@@ -111,6 +113,8 @@ class Detector:
             raise RuntimeError(
                 f'the device {device} was asked for, but torch finds no CUDA GPU; use "cpu"'
             )
+        self._model = model
+        self._precision = precision
         self._batch_size = batch_size
         self._alignment = alignment
         self._input_size = model.input_size
@@ -150,8 +154,14 @@ class Detector:
             f"input_size={self._input_size})"
         )
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a detector cannot be copied or pickled; load its model file again")
+    def __reduce__(self) -> tuple[Any, ...]:
+        make = functools.partial(
+            type(self),
+            precision=self._precision,
+            batch_size=self._batch_size,
+            alignment=self._alignment,
+        )
+        return make, (self._model, self._device)
 
     @property
     def device(self) -> torch.device:

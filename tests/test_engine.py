@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
+from copy import deepcopy
 
 import pytest
 import torch
@@ -117,7 +119,7 @@ def test_results_are_free_of_gradients_and_images_untouched(engine):
     assert_same(output, kept)
 
 
-def test_engine_keeps_no_hold_of_the_model(reference_networks):
+def test_a_model_that_changes_does_not_change_an_engine(reference_networks):
     model = reference_networks("small", SIZE).model
     engine = Engine(model, precision="bfloat16")
     image = random_bytes(1)
@@ -175,6 +177,15 @@ def test_bad_map_size(engine):
     for size in ((0, 5), (5,), "large"):
         with pytest.raises(ValueError, match="map_size is"):
             engine(random_bytes(1), size)
+
+
+@pytest.mark.parametrize("copy", [deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_copies_and_pickles(engine, copy):
+    copied = copy(engine)
+    assert repr(copied) == repr(engine)
+    image = random_bytes(3)
+    assert_same(copied(image), engine(image))
+    assert copied._batch_size == 2
 
 
 def test_a_short_repr(engine):
