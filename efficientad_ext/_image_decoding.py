@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
-from typing import Any, TypeAlias
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Pixels: TypeAlias = np.ndarray[Any, Any]
 
@@ -38,7 +42,37 @@ def decode(data: bytes) -> Pixels:
         pixels = _decode_deep_colour_png(image, data)
     else:
         pixels = _pillow_pixels(image)
-    # Read after the pixels: for some formats Pillow turns the image itself and drops the tag.
+    return _upright(pixels, image)
+
+
+def is_pillow_image(image: object) -> TypeGuard[Image.Image]:
+    """Whether it is a PIL.Image.Image: nobody has one who has not imported Pillow."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(image, pillow.Image)
+
+
+def decode_pillow_image(image: Any) -> Pixels:
+    """The pixels of a PIL.Image.Image; where it is a file still to be read, those of `decode`.
+
+    Raises:
+        ValueError: the file is closed.
+        Exception: see `decode`.
+    """
+    unread = bool(getattr(image, "tile", None))
+    if unread and (image.fp is None or image.fp.closed):
+        raise ValueError("its file is closed; call its load() before that")
+    if unread and image.format in ("PNG", "TIFF") and image.tell() == 0:
+        # What Pillow reads of 16 bits may be less than there is, or a negative.
+        position = image.fp.tell()
+        image.fp.seek(0)
+        data = image.fp.read()
+        image.fp.seek(position)
+        return decode(data)
+    return _upright(_pillow_pixels(image), image)
+
+
+def _upright(pixels: Pixels, image: Any) -> Pixels:
+    # The tag is read after the pixels: for some formats Pillow turns the image itself and drops it.
     return _oriented(pixels, image.getexif().get(_ORIENTATION, 1))
 
 
@@ -50,11 +84,11 @@ def _pillow_pixels(image: Any) -> Pixels:
         return np.asarray(image).astype(np.uint16)
     if mode in ("I", "F"):
         return _as_stored_range(np.asarray(image))
-    if "transparency" in image.info or mode in ("LA", "La", "PA", "RGBa"):
+    if image.has_transparency_data:
         return np.array(image.convert("RGBA"))
     if mode == "1":
         return np.array(image.convert("L"))
-    if mode in ("L", "RGB", "RGBA"):
+    if mode in ("L", "RGB"):
         return np.array(image)
     return np.array(image.convert("RGB"))
 

@@ -204,10 +204,11 @@ class Detector:
 
         Args:
             images: one image, a batch, or an iterable of images of any mixture of sizes, as paths,
-                arrays or tensors: uint8 or uint16 of shape (H, W), (H, W, C) or (N, H, W, C), or
-                floating in [0, 1] of shape (C, H, W) or (N, C, H, W); C is 1, 3 or 4. Gray is
-                repeated to three channels, alpha is composited on white. Paths and the items of an
-                iterator are read `batch_size` at a time; the maps of all images are kept.
+                images of Pillow, arrays or tensors: uint8 or uint16 of shape (H, W), (H, W, C) or
+                (N, H, W, C), or floating in [0, 1] of shape (C, H, W) or (N, C, H, W); C is 1, 3 or
+                4. Gray is repeated to three channels, alpha is composited on white. Paths and the
+                items of an iterator are read `batch_size` at a time; the maps of all images are
+                kept.
             map_size: (height, width) of the maps, by default the network's input size. The scores
                 do not depend on it.
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from efficientad_ext._image_decoding import decode
+from efficientad_ext._image_decoding import decode, decode_pillow_image, is_pillow_image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IMAGE_SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -21,8 +25,9 @@ IMAGE_SUFFIXES = frozenset(
 ROUNDING = 1e-3
 """How far a floating image may leave [0, 1]: what an earlier resize may have added by rounding."""
 
-SingleImage: TypeAlias = str | os.PathLike[str] | np.ndarray[Any, Any] | Tensor
-Images: TypeAlias = SingleImage | Iterable[SingleImage]
+# In quotes, as Pillow is not imported before there is something to read.
+SingleImage: TypeAlias = "str | os.PathLike[str] | np.ndarray[Any, Any] | Tensor | Image.Image"
+Images: TypeAlias = "SingleImage | Iterable[SingleImage]"
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -79,12 +84,8 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
         raise FileNotFoundError(f"the image {path} does not exist") from error
     if not data:
         raise ValueError(f"{path} is an empty file; expected an image")
-    try:
+    with _named_errors(str(path)):
         return decode(data)
-    except ImportError:
-        raise
-    except Exception as error:  # decoders raise nearly anything on damaged files
-        raise ValueError(f"{path} cannot be read as an image: {_reason(error)}") from error
 
 
 def iterate_images(images: Images) -> Iterator[Tensor]:
@@ -92,9 +93,11 @@ def iterate_images(images: Images) -> Iterator[Tensor]:
 
     Args:
         images: one image, a batch, or an iterable of images, of any mixture of sizes:
-            paths, read when their turn comes; uint8 or uint16 arrays or tensors of shape (H, W),
-            (H, W, C) or (N, H, W, C); floating ones with values in [0, 1] of shape (C, H, W) or
-            (N, C, H, W). C is 1, 3 or 4.
+            paths, read when their turn comes; images of Pillow, read as `load_image` reads a file
+            with them (but once Pillow has read a file of 16 bits, it has kept 8 of them in colour,
+            and the negative of gray in a TIFF whose white is 0); uint8 or uint16 arrays or tensors
+            of shape (H, W), (H, W, C) or (N, H, W, C); floating ones with values in [0, 1] of shape
+            (C, H, W) or (N, C, H, W). C is 1, 3 or 4.
 
     Yields:
         uint8 or uint16 tensors of shape (H, W) or (H, W, C), float32 tensors of shape (C, H, W).
@@ -104,15 +107,15 @@ def iterate_images(images: Images) -> Iterator[Tensor]:
         ValueError: another shape, an image without pixels, NaN, infinity, or floating values
             outside [0, 1]; and what `load_image` raises.
     """
-    if isinstance(images, str | os.PathLike | np.ndarray | Tensor):
+    if isinstance(images, str | os.PathLike | np.ndarray | Tensor) or is_pillow_image(images):
         yield from _single_images(images, "the image")
     elif isinstance(images, Iterable):
         for number, image in enumerate(images):
             yield from _single_images(image, f"image {number}")
     else:
         raise TypeError(
-            f"images is of type {type(images).__name__}; expected a path, an array, a tensor, or "
-            "a sequence of these"
+            f"images is of type {type(images).__name__}; expected a path, an array, a tensor, an "
+            "image of Pillow, or a sequence of these"
         )
 
 
@@ -120,14 +123,17 @@ def _single_images(image: SingleImage, name: str) -> Iterator[Tensor]:
     if isinstance(image, str | os.PathLike):
         yield torch.from_numpy(load_image(image))
         return
+    if is_pillow_image(image):
+        with _named_errors(name):
+            image = decode_pillow_image(image)
     if isinstance(image, np.ndarray):
         tensor = _tensor_from(image, name)
     elif isinstance(image, Tensor):
         tensor = image
     else:
         raise TypeError(
-            f"{name} is of type {type(image).__name__}; expected a path, a numpy array or a torch "
-            "tensor"
+            f"{name} is of type {type(image).__name__}; expected a path, a numpy array, a torch "
+            "tensor or an image of Pillow"
         )
     if tensor.dtype in (torch.uint8, torch.uint16):
         yield from _integer_images(tensor, name)
@@ -186,6 +192,16 @@ def _floating_images(tensor: Tensor, name: str) -> Iterator[Tensor]:
 def _check_has_pixels(height_and_width: tuple[int, ...], shape: tuple[int, ...], name: str) -> None:
     if min(height_and_width) == 0:
         raise ValueError(f"{name} has shape {shape}, which is without pixels")
+
+
+@contextlib.contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        raise ValueError(f"{name} cannot be read as an image: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from contextlib import ExitStack
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,6 +171,23 @@ def test_image_files(detector, tmp_path):
     expected = detector(image)
     for given in (path, str(path), [path], (str(path),)):
         assert_same(detector(given), expected)
+
+
+def test_images_of_pillow(detector, tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    colour = Image.fromarray(random_image(120, 130))
+    colour.save(tmp_path / "turned.jpg", exif=turned)
+    colour.quantize(8).save(tmp_path / "palette.png", transparency=3)
+    Image.fromarray(random_image(120, 130, 4)).save(tmp_path / "alpha.png")
+    Image.fromarray(random_image(120, 130, 0, bits=16)).save(tmp_path / "16 bits.png")
+    paths = sorted(tmp_path.iterdir())
+    expected = detector(paths)
+    with ExitStack() as files:
+        opened = [files.enter_context(Image.open(path)) for path in paths]
+        assert_same(detector(opened), expected)
+        assert_same(detector(opened[0]), detector(paths[0]))
+    assert_same(detector(colour), detector(np.array(colour)))
 
 
 def test_one_pixel_is_an_image(detector):
