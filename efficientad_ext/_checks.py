@@ -63,7 +63,7 @@ def check_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
     try:
         height, width = map(operator.index, size)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} is {size!r}; expected (height, width)") from None
+        raise ValueError(f"{name} is {size!r}; expected (height, width) in whole numbers") from None
     if height < 1 or width < 1:
         raise ValueError(f"{name} is {(height, width)}; expected a positive height and width")
     return height, width

@@ -11,6 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from efficientad.arguments import (
+    check_device,
+    check_list,
+    check_numbers,
+    check_type,
+    config_or_default,
+)
 from efficientad.labelled_threshold import without_labelled_images
 from efficientad.progress import with_progress
 from efficientad.puad import check_count, normalisation, puad_statistics, unfitted_puad
@@ -47,6 +54,7 @@ class CalibrationConfig:
         puad_features: whose pooled features PUAD's second score is of: "student" or "teacher".
 
     Raises:
+        TypeError: for a value of another type.
         ValueError: for a value out of range.
     """
 
@@ -55,6 +63,8 @@ class CalibrationConfig:
 
     def __post_init__(self) -> None:
         if self.quantile_levels is not None:
+            levels = check_numbers("quantile_levels", self.quantile_levels)
+            object.__setattr__(self, "quantile_levels", levels)
             check_quantile_levels(self.quantile_levels)
         check_source(self.puad_features)
 
@@ -88,12 +98,17 @@ def calibrate(
         false_reject_rate: see `threshold.choose_threshold`.
 
     Raises:
-        ValueError: if there is no image, if a map is constant, so that a = b, or not finite, or if
-            there are too few images for PUAD.
+        TypeError: for an argument of another type.
+        ValueError: if there is no image, if a map is constant, so that a = b, or not finite, if
+            there are too few images for PUAD, or if the device is not here.
     """
-    config = config or CalibrationConfig()
-    check_rate(false_reject_rate)
+    check_type("model", model, Model, "a Model, which load_model reads from a file")
+    check_list("images", images, "image files")
+    device = check_device(device)
+    config = config_or_default("config", config, CalibrationConfig)
+    false_reject_rate = check_rate(false_reject_rate)
     if puad_images is not None:
+        check_list("puad_images", puad_images, "image files")
         check_count(len(puad_images))
     if not images:
         raise ValueError(
@@ -134,17 +149,15 @@ def calibrate(
 
 
 @torch.no_grad()
-def _largest_activation(
-    model: Model, images: Sequence[Path], device: str | torch.device
-) -> float | None:
+def _largest_activation(model: Model, images: Sequence[Path], device: torch.device) -> float | None:
     """Measured in float32; None where it is not a positive number, which later steps report."""
-    networks = Networks(model, torch.device(device), torch.float32, images_per_pass=1)
+    networks = Networks(model, device, torch.float32, images_per_pass=1)
     values = [networks.largest_activation(_input(path, model, device)) for path in images]
     largest = max(values)
     return largest if 0 < largest < math.inf else None
 
 
-def _input(path: Path, model: Model, device: str | torch.device) -> Tensor:
+def _input(path: Path, model: Model, device: torch.device) -> Tensor:
     return ops.resize_normalize(torch.from_numpy(load_image(path)).to(device), model.input_size)
 
 
@@ -175,7 +188,7 @@ def _final_scores(model: Model, detections: Sequence[Detection]) -> list[float]:
 
 
 def _quantiles(
-    model: Model, images: Sequence[Path], device: str | torch.device
+    model: Model, images: Sequence[Path], device: torch.device
 ) -> tuple[float, float, float, float]:
     # The quantiles of the model given do not enter into the uncalibrated maps.
     detector = Detector(model, device)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from efficientad.arguments import check_device, check_list, check_type, config_or_default
 from efficientad.backbones import Backbone
 from efficientad.checkpoint import check_output, check_settings, checkpoint_path
 from efficientad.distillation_images import find_distillation_images
@@ -62,19 +65,23 @@ def distill(
     Raises:
         FileNotFoundError: if a folder or the initial teacher does not exist.
         FileExistsError: if there is a checkpoint, but ``resume`` is not asked for.
-        ValueError: for unusable photos, a batch that the workers cannot share evenly, an initial
-            teacher that does not fit, or a checkpoint from other settings.
+        TypeError: for an argument of another type.
+        ValueError: for unusable photos, a device that is not here, a batch that the workers cannot
+            share evenly, an initial teacher that does not fit, or a checkpoint from other settings.
         RuntimeError: if the training diverges.
     """
-    config = config or DistillationConfig()
-    output = Path(output)
+    output, device = Path(output), check_device(device)
+    config = config_or_default("config", config, DistillationConfig)
+    check_list("images", images, "folders")
+    check_type("backbone", backbone, nn.Module, "a network, which load_backbone loads by its name")
     check_output(output, resume)
     photos = find_distillation_images([Path(folder) for folder in images], config.seed)
     initial = None
     if initial_teacher is not None:
+        check_type("initial_teacher", initial_teacher, (str, os.PathLike), "a teacher file")
         initial = load_initial_teacher(Path(initial_teacher), config.size)
         initial.check_held_out(config.seed, photos.record)
-    with joined_workers(torch.device(device)) as workers, exact_float32(workers.device):
+    with joined_workers(device) as workers, exact_float32(workers.device):
         if config.batch_size % workers.count:
             raise ValueError(
                 f"{workers.count} workers cannot share a batch of {config.batch_size} evenly; "

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from efficientad.arguments import check_choice, set_whole_numbers
 from efficientad.backbones import Backbone
 from efficientad.checkpoint import Progress, Settings, restore_checkpoint, save_checkpoint
 from efficientad.crops import BACKBONE_SIDE, TEACHER_SIDE, Crop, batch, central_crop, random_crop
@@ -60,6 +61,7 @@ class DistillationConfig:
         optimizer: "muon", or "adam", which is the paper's, see ``TeacherOptimizer``.
 
     Raises:
+        TypeError: for a value of another type.
         ValueError: for a value out of range.
     """
 
@@ -72,16 +74,9 @@ class DistillationConfig:
     optimizer: OptimizerName = "muon"
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise ValueError(f"size is {self.size!r}; expected one of {', '.join(SIZES)}")
-        if self.optimizer not in LEARNING_RATES:
-            expected = " or ".join(LEARNING_RATES)
-            raise ValueError(f"optimizer is {self.optimizer!r}; expected {expected}")
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; expected at least 0")
+        check_choice("size", self.size, SIZES)
+        check_choice("optimizer", self.optimizer, tuple(LEARNING_RATES))
+        set_whole_numbers(self, steps=1, batch_size=1, seed=0)
         check_precision(self.precision)
 
     def on(self, device: torch.device) -> DistillationConfig:

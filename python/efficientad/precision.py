@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 import torch
 
+from efficientad.arguments import check_choice
 from efficientad_ext import build_config
 
 logger = logging.getLogger(__name__)
@@ -19,8 +20,7 @@ _OLDEST_CAPABILITY = (8, 0)
 
 def check_precision(precision: str) -> None:
     """Raises ValueError if it is none."""
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision is {precision!r}; expected auto, float32 or bfloat16")
+    check_choice("precision", precision, get_args(Precision))
 
 
 def precision_on(device: torch.device, precision: Precision) -> Literal["float32", "bfloat16"]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from efficientad.arguments import check_type
 from efficientad.checkpoint import Settings
 from efficientad.datasets import (
     find_dataset,
@@ -57,15 +59,17 @@ def find_run_images(
     ``penalty_images`` is a folder of photos, or "procedural", or "none".
 
     Raises:
+        TypeError: if ``penalty_images`` is neither text nor a path.
         FileNotFoundError: if a folder does not exist.
         ValueError: if there is nothing to train on or to calibrate with.
     """
+    # First, since the other images are all read, which takes time.
+    penalty, penalty_record = _penalty_source(penalty_images, input_size, seed)
     train, validation = find_normal_images(data, input_size, seed)
     record = {
         **record_of("training", train.paths, data),
         **record_of("validation", validation, data),
     }
-    penalty, penalty_record = _penalty_source(penalty_images, input_size, seed)
     return RunImages(train, validation, penalty, {**record, **penalty_record})
 
 
@@ -84,6 +88,8 @@ def _penalty_source(
             return procedural_image(input_size, generator(seed, Purpose.PROCEDURAL_IMAGE, step))
 
         return generate, {"penalty images": PROCEDURAL}
+    words = f'a folder, "{PROCEDURAL}" or "{NO_PENALTY}"'
+    check_type("penalty_images", chosen, (str, os.PathLike), words)
     folder = Path(chosen)
     photos = find_photos(folder)
     store = ReplacingStore(ImageStore(photos, input_size, load_penalty_pixels), "penalty")

@@ -61,13 +61,13 @@ def load_teacher(path: Path | str, size: Size) -> Teacher:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is not a state dict, would have to be unpickled, lacks a weight, or
-            is a teacher of the other size.
+        ValueError: if there is no such size, or the file is not a state dict, would have to be
+            unpickled, lacks a weight, or is a teacher of the other size.
     """
+    layers = pdn_layers(size, FEATURE_CHANNELS)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"the teacher file {path} does not exist")
-    layers = pdn_layers(size, FEATURE_CHANNELS)
     content = read_tensors(path)
     try:
         found = sequential_state(content, layers, f"{size} teacher")

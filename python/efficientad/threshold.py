@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import beta
 
+from efficientad.arguments import check_number, check_numbers
+
 logger = logging.getLogger(__name__)
 
 FALSE_REJECT_RATE = 0.01
@@ -32,12 +34,14 @@ def choose_threshold(
         false_reject_rate: the share of normal images that may be rejected, between 0 and 1.
 
     Raises:
+        TypeError: a score or the rate is no number.
         ValueError: there is no score, one is NaN, or the rate is not between 0 and 1.
     """
-    check_rate(false_reject_rate)
-    if not scores or any(map(math.isnan, scores)):
+    false_reject_rate = check_rate(false_reject_rate)
+    numbers = check_numbers("scores", scores)
+    if not numbers or any(map(math.isnan, numbers)):
         raise ValueError("a threshold needs at least one score, and none that is NaN")
-    return sorted(scores)[rank(len(scores), false_reject_rate) - 1]
+    return sorted(numbers)[rank(len(numbers), false_reject_rate) - 1]
 
 
 def rank(count: int, false_reject_rate: float) -> int:
@@ -52,12 +56,17 @@ def promised_rate(count: int, false_reject_rate: float) -> float:
     return max(false_reject_rate, float(1 - (1 - CONFIDENCE) ** (1 / count)))
 
 
-def check_rate(false_reject_rate: float) -> None:
-    """Raises ValueError unless the rate is between 0 and 1."""
-    if not 0 < false_reject_rate < 1:
-        raise ValueError(
-            f"the false-reject rate is {false_reject_rate:g}; expected a share between 0 and 1"
-        )
+def check_rate(false_reject_rate: float) -> float:
+    """The rate as a float.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is not between 0 and 1.
+    """
+    rate = check_number("false_reject_rate", false_reject_rate)
+    if not 0 < rate < 1:
+        raise ValueError(f"the false-reject rate is {rate:g}; expected a share between 0 and 1")
+    return rate
 
 
 def warn_if_too_few(count: int, false_reject_rate: float) -> None:

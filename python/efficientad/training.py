@@ -10,6 +10,14 @@ from pathlib import Path
 
 import torch
 
+from efficientad.arguments import (
+    check_choice,
+    check_device,
+    check_number,
+    check_type,
+    config_or_default,
+    set_whole_numbers,
+)
 from efficientad.calibration import CalibrationConfig, calibrate
 from efficientad.calibration_images import CONTENTS, contents_of
 from efficientad.checkpoint import (
@@ -34,6 +42,7 @@ from efficientad.run_images import PROCEDURAL, RunImages, find_run_images
 from efficientad.statistics import channel_statistics
 from efficientad.teacher import Teacher, default_teacher
 from efficientad.threshold import FALSE_REJECT_RATE, check_rate
+from efficientad_ext._checks import check_size
 from efficientad_ext.architecture import SIZES, Size, check_input_size
 from efficientad_ext.inference import exact_float32
 from efficientad_ext.model_file import Model, load_model, save_model
@@ -61,6 +70,7 @@ class TrainingConfig:
             the loss is then the mean over all features.
 
     Raises:
+        TypeError: for a value of another type.
         ValueError: for a value out of range.
     """
 
@@ -72,15 +82,13 @@ class TrainingConfig:
     p_hard: float = P_HARD
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise ValueError(f"size is {self.size!r}; expected one of {', '.join(SIZES)}")
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; expected at least 1")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; expected at least 0")
+        check_choice("size", self.size, SIZES)
+        set_whole_numbers(self, steps=1, seed=0)
+        object.__setattr__(self, "p_hard", check_number("p_hard", self.p_hard))
         if not 0 <= self.p_hard < 1:
             raise ValueError(f"p_hard is {self.p_hard}; expected at least 0 and less than 1")
         check_precision(self.precision)
+        object.__setattr__(self, "input_size", check_size("input_size", self.input_size))
         check_input_size(*self.input_size)
 
     def on(self, device: torch.device) -> TrainingConfig:
@@ -127,17 +135,21 @@ def train(
     Raises:
         FileNotFoundError: if a folder does not exist.
         FileExistsError: if there is a checkpoint, but ``resume`` is not asked for.
-        ValueError: for unusable data, or a checkpoint from other settings.
+        TypeError: for an argument of another type.
+        ValueError: for unusable data, a device that is not here, or a checkpoint from other
+            settings.
         RuntimeError: if the training diverges.
     """
-    output, device = Path(output), torch.device(device)
-    config = (config or TrainingConfig()).on(device)
+    output, device = Path(output), check_device(device)
+    config = config_or_default("config", config, TrainingConfig).on(device)
+    calibration = config_or_default("calibration", calibration, CalibrationConfig)
+    false_reject_rate = check_rate(false_reject_rate)
     checkpoint = checkpoint_path(output)
     check_output(output, resume)
-    teacher = teacher or default_teacher(config.size)
+    teacher = default_teacher(config.size) if teacher is None else teacher
+    check_type("teacher", teacher, Teacher, "a Teacher, which load_teacher reads from a file")
     if teacher.size != config.size:
         raise ValueError(f"the teacher is {teacher.size}, but the run is {config.size}")
-    check_rate(false_reject_rate)
     images = find_run_images(Path(data), penalty_images, config.input_size, config.seed)
     if puad:
         check_count(len(images.train))

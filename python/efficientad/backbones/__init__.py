@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from efficientad.arguments import check_choice
 from efficientad.backbones.efficientnet_lite2 import EfficientNetLite2, installed_weights
 from efficientad.backbones.wide_resnet101_2 import WideResNet101
 from efficientad.weight_files import read_tensors
@@ -27,8 +28,7 @@ def load_backbone(name: BackboneName, weights: Path | str | None = None) -> Back
         FileNotFoundError: if there is no such file, or none is given and none installed.
         ValueError: for another name, or if the file is not the weights of that network.
     """
-    if name not in BACKBONES:
-        raise ValueError(f"backbone is {name!r}; expected one of {', '.join(BACKBONES)}")
+    check_choice("backbone", name, BACKBONES)
     if weights is None and name == "wide_resnet101_2":
         raise FileNotFoundError(
             "wide_resnet101_2 needs a file of its weights, such as the one that torchvision "

@@ -44,12 +44,8 @@ def device_named(name: str | None) -> str:
     """The device of that name if it is here; a GPU or else the CPU if none is named."""
     import torch
 
+    from efficientad.arguments import check_device
+
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"{name!r} is not a device; expected cpu, cuda or cuda:NUMBER") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"there is no device {name} here; use cpu")
-    return name
+    return str(check_device(name))
