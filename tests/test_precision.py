@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from efficientad import precision as precision_module
-from efficientad.precision import precision_on
+from efficientad.precision import convolutions_in, precision_on
 from efficientad.teacher import Teacher
 from efficientad.training import TrainingConfig, train
+from torch import nn
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -52,6 +53,23 @@ def test_who_asks_for_slow_bfloat16_is_told(monkeypatch, warnings_logged):
     warnings_logged.clear()
     assert precision_on(GPU, "float32") == "float32"
     assert not warnings_logged.records
+
+
+@pytest.mark.parametrize("around", [False, True])
+def test_weights_are_those_of_the_moment_also_within_another_autocast(around: bool):
+    layer = nn.Conv2d(3, 8, 3)
+    x = torch.randn(1, 3, 9, 9)
+    with torch.autocast("cpu", torch.bfloat16, enabled=around):
+        for _ in range(2):
+            with convolutions_in("bfloat16", CPU):
+                output = layer(x)
+            expected = nn.functional.conv2d(
+                x.bfloat16(), *(p.bfloat16() for p in layer.parameters())
+            )
+            assert output.dtype == torch.bfloat16
+            assert torch.equal(output, expected)
+            with torch.no_grad():
+                layer.weight.add_(1)
 
 
 def test_a_model_tells_the_precision_that_auto_came_to(

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -349,6 +350,28 @@ def test_divergence_is_an_error_and_not_a_model(
     with pytest.raises(RuntimeError, match="diverged: at step 2"):
         train(tiny_data, output, tiny_teacher, config)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_step_in_bfloat16_is_of_the_weights_that_the_one_before_left(
+    tmp_path: Path, tiny_data: Path, tiny_teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+):
+    losses_of_step = training.training_losses
+    steps = 0
+
+    def compared(networks, image, *others):
+        nonlocal steps
+        steps += 1
+        losses = losses_of_step(networks, image, *others)
+        with torch.no_grad():
+            features = networks.student(image)
+            assert features.dtype == torch.bfloat16
+            assert torch.equal(features, deepcopy(networks.student)(image))
+        return losses
+
+    monkeypatch.setattr(training, "training_losses", compared)
+    config = TrainingConfig("small", (128, 128), steps=2, precision="bfloat16")
+    train(tiny_data, tmp_path / "model.safetensors", tiny_teacher, config)
+    assert steps == 2
 
 
 def test_the_rate_drops_after_95_percent_of_the_steps():

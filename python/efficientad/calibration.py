@@ -28,6 +28,7 @@ from efficientad.threshold import (
     choose_threshold,
     warn_if_too_few,
 )
+from efficientad.torch_modes import default_modes
 from efficientad_ext import ops
 from efficientad_ext.detector import Detection, Detector
 from efficientad_ext.images import load_image
@@ -69,6 +70,7 @@ class CalibrationConfig:
         check_source(self.puad_features)
 
 
+@default_modes()
 def calibrate(
     model: Model,
     images: Sequence[Path],

@@ -17,6 +17,7 @@ from efficientad.distillation_images import find_distillation_images
 from efficientad.distillation_run import DistillationConfig, DistillationRun
 from efficientad.initial_teacher import load_initial_teacher
 from efficientad.teacher import save_teacher, teacher_record
+from efficientad.torch_modes import default_modes
 from efficientad.workers import joined_workers
 from efficientad_ext.inference import exact_float32
 
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 _CURVE = "held-out loss"
 
 
+@default_modes()
 def distill(
     images: Sequence[Path | str],
     output: Path | str,

@@ -23,7 +23,12 @@ from efficientad.initial_teacher import InitialTeacher
 from efficientad.loader import SampleLoader
 from efficientad.long_run import run_steps
 from efficientad.networks import pdn
-from efficientad.precision import Precision, check_precision, precision_on
+from efficientad.precision import (
+    Precision,
+    check_precision,
+    convolutions_in,
+    precision_on,
+)
 from efficientad.progress import progress_bar
 from efficientad.randomness import Purpose, generator, shuffled_index, torch_seed
 from efficientad.statistics import ChannelStatistics
@@ -185,8 +190,7 @@ class DistillationRun:
         targets = self._descriptors_of(crops).float()
         targets = (targets - self.mean.view(1, -1, 1, 1)) / self.deviation.view(1, -1, 1, 1)
         images = batch(crops, TEACHER_SIDE, self.workers.device)
-        enabled = self.config.precision == "bfloat16"
-        with torch.autocast(self.workers.device.type, torch.bfloat16, enabled=enabled):
+        with convolutions_in(self.config.precision, self.workers.device):
             features = network(images)
         return (features.float() - targets).square()
 

@@ -42,6 +42,16 @@ def precision_on(device: torch.device, precision: Precision) -> Literal["float32
     return precision
 
 
+def convolutions_in(precision: Precision, device: torch.device) -> torch.autocast:
+    """A context whose convolutions are computed in a precision other than "auto".
+
+    torch's cache of weights is off: it is emptied behind the outermost autocast alone, and would
+    give a training within another one the weights of its first step.
+    """
+    enabled = precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+
+
 def _bfloat16_is_faster(device: torch.device) -> bool:
     if device.type == "cuda":
         return _multiplies_bfloat16(device)

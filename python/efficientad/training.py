@@ -34,7 +34,12 @@ from efficientad.loader import ImageStore, Sample, SampleLoader, make_sample, no
 from efficientad.long_run import run_steps
 from efficientad.losses import P_HARD, Losses, training_losses
 from efficientad.networks import Networks, initial_networks
-from efficientad.precision import Precision, check_precision, precision_on
+from efficientad.precision import (
+    Precision,
+    check_precision,
+    convolutions_in,
+    precision_on,
+)
 from efficientad.progress import with_progress
 from efficientad.puad import check_count
 from efficientad.randomness import Purpose, torch_seed
@@ -42,6 +47,7 @@ from efficientad.run_images import PROCEDURAL, RunImages, find_run_images
 from efficientad.statistics import channel_statistics
 from efficientad.teacher import Teacher, default_teacher
 from efficientad.threshold import FALSE_REJECT_RATE, check_rate
+from efficientad.torch_modes import default_modes
 from efficientad_ext._checks import check_size
 from efficientad_ext.architecture import SIZES, Size, check_input_size
 from efficientad_ext.inference import exact_float32
@@ -96,6 +102,7 @@ class TrainingConfig:
         return replace(self, precision=precision_on(device, self.precision))
 
 
+@default_modes()
 def train(
     data: Path | str,
     output: Path | str,
@@ -232,9 +239,7 @@ class _Run:
             group["lr"] = learning_rate(self.step, config.steps)
         with (
             torch_seed(config.seed, Purpose.DROPOUT, self.step, self.device),
-            torch.autocast(
-                self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
-            ),
+            convolutions_in(config.precision, self.device),
         ):
             self.losses = training_losses(self.networks, image, augmented, penalty, config.p_hard)
         self.optimizer.zero_grad()

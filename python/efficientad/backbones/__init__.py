@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from efficientad.arguments import check_choice
 from efficientad.backbones.efficientnet_lite2 import EfficientNetLite2, installed_weights
 from efficientad.backbones.wide_resnet101_2 import WideResNet101
+from efficientad.torch_modes import default_modes
 from efficientad.weight_files import read_tensors
 
 BackboneName: TypeAlias = Literal["efficientnet_lite2", "wide_resnet101_2"]
@@ -16,6 +17,7 @@ BACKBONES: tuple[BackboneName, ...] = ("efficientnet_lite2", "wide_resnet101_2")
 Backbone: TypeAlias = EfficientNetLite2 | WideResNet101
 
 
+@default_modes()
 def load_backbone(name: BackboneName, weights: Path | str | None = None) -> Backbone:
     """A pretrained network, frozen, whose forward pass gives its features at strides 8 and 16.
 
