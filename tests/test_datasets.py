@@ -31,7 +31,7 @@ from efficientad.loader import (
     make_sample,
     normalize,
 )
-from efficientad.randomness import Purpose, generator, shuffled_index, torch_seed
+from efficientad.randomness import Purpose, generator, shuffled_index
 from efficientad.run_images import RunImages, find_run_images
 from PIL import Image
 from torch import Tensor
@@ -202,17 +202,6 @@ def test_every_image_comes_once_a_round_in_a_new_order():
     ]
     assert all(sorted(one) == list(range(12)) for one in rounds)
     assert rounds[0] != rounds[1] != rounds[2]
-
-
-def test_torch_seed_restores_the_global_generator():
-    before = torch.get_rng_state()
-    with torch_seed(1, Purpose.DROPOUT, 2):
-        first = torch.rand(3)
-    assert torch.equal(torch.get_rng_state(), before)
-    with torch_seed(1, Purpose.DROPOUT, 2):
-        assert torch.equal(torch.rand(3), first)
-    with torch_seed(1, Purpose.DROPOUT, 3):
-        assert not torch.equal(torch.rand(3), first)
 
 
 def same(one: Tensor | None, other: Tensor | None) -> bool:

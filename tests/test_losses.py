@@ -20,6 +20,7 @@ def networks(request: pytest.FixtureRequest) -> Networks:
         autoencoder((6, 7)).eval(),
         torch.rand(384),
         torch.rand(384) + 0.5,
+        torch.Generator(),
     )
 
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from efficientad.networks import autoencoder, initial_networks, pdn
+from efficientad.networks import Dropout, autoencoder, initial_networks, pdn
+from efficientad.randomness import Purpose, torch_seed
 from efficientad.teacher import Teacher
+from torch import nn
 from torch.nn import functional
 
 from efficientad_ext.architecture import (
@@ -88,19 +90,30 @@ def test_all_networks_share_one_grid_at_any_input_size(input_size, tiny_teacher:
     assert bottleneck.shape == (1, 64, 1, 1)
 
 
-def test_initial_weights_depend_on_the_seed_alone(tiny_teacher: Teacher):
-    def student(seed: int) -> torch.Tensor:
-        torch.rand(7)
-        networks = initial_networks(
-            "small", (128, 128), tiny_teacher.weights, seed, torch.device("cpu")
-        )
-        return networks.student[0].weight
+def test_initial_weights_are_torchs_from_a_generator_seeded_with_the_seed(tiny_teacher: Teacher):
+    networks = initial_networks("small", (128, 128), tiny_teacher.weights, 5, torch.device("cpu"))
+    torch.manual_seed(torch_seed(5, Purpose.INITIAL_WEIGHTS))
+    for network in (networks.student, networks.autoencoder):
+        for layer in network:
+            if isinstance(layer, nn.Conv2d):
+                expected = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size)
+                assert torch.equal(layer.weight, expected.weight)
+                assert torch.equal(layer.bias, expected.bias)
 
-    before = torch.get_rng_state()
-    first = student(1)
-    torch.set_rng_state(before)
-    assert torch.equal(first, student(1))
-    assert not torch.equal(first, student(2))
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_is_torchs_from_a_generator_of_its_own(dtype: torch.dtype):
+    features = torch.randn(2, 64, 9, 8, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    dropout = Dropout(0.2, torch.Generator().manual_seed(3))
+    results = []
+    torch.manual_seed(3)
+    for layer in (dropout, nn.Dropout(0.2)):
+        x = features.clone().requires_grad_()
+        output = layer(x)
+        results.append((output, *torch.autograd.grad(output, x, features)))
+    for actual, expected in zip(*results, strict=True):
+        assert torch.equal(actual, expected)
+    assert dropout.eval()(features) is features
 
 
 def test_teacher_is_normalized_and_frozen(tiny_teacher: Teacher):

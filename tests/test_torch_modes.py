@@ -116,3 +116,14 @@ def test_backbone(mode: AbstractContextManager[object]):
     with mode:
         found = load_backbone("efficientnet_lite2").state_dict()
     assert fingerprint(found) == fingerprint(expected)
+
+
+def test_a_distillation_leaves_torchs_global_generator_alone(
+    tmp_path: Path, photos: Path, teacher: Path
+):
+    before = torch.get_rng_state()
+    load_backbone("efficientnet_lite2")
+    output = tmp_path / "teacher.safetensors"
+    distill([photos], output, TinyBackbone(), TINY)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert output.read_bytes() == teacher.read_bytes()

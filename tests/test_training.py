@@ -4,14 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from efficientad import training
+from efficientad import networks, training
 from efficientad.calibration import CalibrationConfig
 from efficientad.checkpoint import checkpoint_path
 from efficientad.evaluation import evaluate
@@ -162,6 +164,40 @@ def test_a_signal_saves_the_state_and_the_rest_can_be_done_later(
     assert not output.exists()
     train(tiny_data, output, tiny_teacher, tiny_config, resume=True)
     assert output.read_bytes() == tiny_model.read_bytes()
+
+
+def test_torchs_global_generator_is_the_callers_and_other_threads(
+    tmp_path: Path,
+    tiny_data: Path,
+    tiny_teacher: Teacher,
+    tiny_config: TrainingConfig,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Drawing from it meanwhile changes no result, and nothing else changes it."""
+    draws = 0
+
+    def drawing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def draw_first(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal draws
+            draws += 1
+            torch.rand(7)
+            return function(*arguments, **keywords)
+
+        return draw_first
+
+    monkeypatch.setattr(networks, "autoencoder", drawing(networks.autoencoder))
+    monkeypatch.setattr(training, "training_losses", drawing(training.training_losses))
+    before = torch.get_rng_state()
+    output = tmp_path / "model.safetensors"
+    train(tiny_data, output, tiny_teacher, tiny_config)
+    assert output.read_bytes() == tiny_model.read_bytes()
+    after = torch.get_rng_state()
+    assert draws == 1 + tiny_config.steps
+    torch.set_rng_state(before)
+    for _ in range(draws):
+        torch.rand(7)
+    assert torch.equal(torch.get_rng_state(), after)
 
 
 def test_an_unfinished_run_is_not_overwritten(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,6 +27,17 @@ def convolution(
 
 class Convolution(nn.Conv2d):
     """A layer of `convolution`, as many pixels of padding along either axis."""
+
+    def reset_parameters(self) -> None:
+        """Nothing yet, since torch would draw from its global generator; see `initialize`."""
+
+    @torch.no_grad()
+    def initialize(self, random: torch.Generator | None) -> None:
+        """Draws torch's default random weights from a generator; None for the global one."""
+        assert self.bias is not None
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5), generator=random)
+        bound = 1 / math.sqrt(self.weight[0].numel())
+        nn.init.uniform_(self.bias, -bound, bound, generator=random)
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to (N, O, h, w)."""

@@ -135,8 +135,8 @@ class DistillationRun:
             max(LEAST_STEPS_BEFORE, initial.crops // config.batch_size) if initial else 0
         )
         on_device = {"device": workers.device, "memory_format": torch.channels_last}
-        with torch_seed(config.seed, Purpose.TEACHER_WEIGHTS):
-            network = pdn(config.size, FEATURE_CHANNELS, padded=True)
+        random = torch.Generator().manual_seed(torch_seed(config.seed, Purpose.TEACHER_WEIGHTS))
+        network = pdn(config.size, FEATURE_CHANNELS, padded=True, random=random)
         if initial:
             initial.put_into(network, config.size)
         self.network: nn.Sequential = network.to(**on_device)  # type: ignore[call-overload]

@@ -19,7 +19,6 @@ from efficientad_ext.architecture import (
     FEATURE_CHANNELS,
     STUDENT_CHANNELS,
     AveragePool,
-    Dropout,
     Layers,
     ReLU,
     Size,
@@ -32,7 +31,9 @@ from efficientad_ext.architecture import (
 from efficientad_ext.model_file import Model
 
 
-def pdn(size: Size, out_channels: int, padded: bool = False) -> nn.Sequential:
+def pdn(
+    size: Size, out_channels: int, padded: bool = False, random: torch.Generator | None = None
+) -> nn.Sequential:
     """A patch description network: (N, 3, H, W) to (N, out_channels, h, w).
 
     (h, w) is ``feature_grid(H, W)``, or (H / 4, W / 4) if padded.
@@ -41,17 +42,30 @@ def pdn(size: Size, out_channels: int, padded: bool = False) -> nn.Sequential:
         size: "small" or "medium".
         out_channels: 384 for a teacher, 768 for a student.
         padded: as used while a teacher is distilled; anomaly detection runs unpadded.
+        random: what its initial weights are drawn from, on the CPU; None for torch's global one.
     """
     layers = pdn_layers(size, out_channels, padded=padded)
-    return _sequential(layers, PaddedConvolution if padded else Convolution)
+    network = _sequential(layers, PaddedConvolution if padded else Convolution)
+    return _initialized(network, random)
 
 
-def autoencoder(feature_size: tuple[int, int]) -> nn.Sequential:
+def autoencoder(
+    feature_size: tuple[int, int],
+    random: torch.Generator | None = None,
+    dropout: torch.Generator | None = None,
+) -> nn.Sequential:
     """The autoencoder: (N, 3, 256, 256) to (N, 384, *feature_size).
 
     ``efficientad_ext.inference.autoencoder_input`` brings images to that input size.
+
+    Args:
+        feature_size: (h, w) of the student's features.
+        random: as in ``pdn``.
+        dropout: what decides in training which features are left out, on the network's device;
+            None for torch's global one.
     """
-    return _sequential(autoencoder_layers(feature_size))
+    network = _sequential(autoencoder_layers(feature_size), dropout=dropout)
+    return _initialized(network, random)
 
 
 def full_precision(features: Tensor) -> Tensor:
@@ -71,12 +85,29 @@ class ReLUPool(nn.Module):
         return ops.relu_pool(features, pool_padding=self._padding)
 
 
+class Dropout(nn.Module):
+    """torch's dropout, drawn from a generator; None for torch's global one."""
+
+    def __init__(self, probability: float, random: torch.Generator | None) -> None:
+        super().__init__()
+        self._kept = 1 - probability
+        self._random = random
+
+    def forward(self, features: Tensor) -> Tensor:
+        """A tensor of any shape to one of the same."""
+        if not self.training:
+            return features
+        kept = torch.empty_like(features).bernoulli_(self._kept, generator=self._random)
+        return features * kept.div_(self._kept)
+
+
 @dataclass
 class Networks:
     """What a training run works on.
 
     ``teacher_mean`` and ``teacher_deviation`` are (384,) statistics of the teacher's output over
     the training images; student and autoencoder imitate the output normalised with them.
+    ``dropout`` is the generator of the autoencoder's dropout, to be seeded before each step.
     """
 
     teacher: nn.Sequential
@@ -84,6 +115,7 @@ class Networks:
     autoencoder: nn.Sequential
     teacher_mean: Tensor
     teacher_deviation: Tensor
+    dropout: torch.Generator
 
     def normalized_teacher(self, images: Tensor) -> Tensor:
         """The teacher's features with mean 0 and deviation 1 per channel, without gradient."""
@@ -129,11 +161,12 @@ def initial_networks(
         ValueError: if the input size is below 128x128.
     """
     check_input_size(*input_size)
-    teacher = pdn(size, FEATURE_CHANNELS)
+    random = torch.Generator().manual_seed(torch_seed(seed, Purpose.INITIAL_WEIGHTS))
+    dropout = torch.Generator(device)
+    student = pdn(size, STUDENT_CHANNELS, random=random)
+    imitator = autoencoder(feature_grid(*input_size), random, dropout)
+    teacher = pdn(size, FEATURE_CHANNELS, random=random)
     teacher.load_state_dict(teacher_weights)
-    with torch_seed(seed, Purpose.INITIAL_WEIGHTS):
-        student = pdn(size, STUDENT_CHANNELS)
-        imitator = autoencoder(feature_grid(*input_size))
     teacher.requires_grad_(False)
     # Channels-last weights make torch's CPU convolutions up to twice as fast.
     to_device = {"device": device, "memory_format": torch.channels_last}
@@ -143,6 +176,7 @@ def initial_networks(
         imitator.to(**to_device),  # type: ignore[call-overload]
         torch.zeros(FEATURE_CHANNELS, device=device),
         torch.ones(FEATURE_CHANNELS, device=device),
+        dropout,
     )
 
 
@@ -157,7 +191,11 @@ class _UpsampleBilinear(nn.Module):
         return ops.upsample_bilinear(features, self._size)
 
 
-def _sequential(layers: Layers, convolution: type[Convolution] = Convolution) -> nn.Sequential:
+def _sequential(
+    layers: Layers,
+    convolution: type[Convolution] = Convolution,
+    dropout: torch.Generator | None = None,
+) -> nn.Sequential:
     """The layers under their numbers, a ReLU and the pool behind it as one under the ReLU's."""
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     for index, (layer, following) in enumerate(zip(layers, (*layers[1:], None), strict=True)):
@@ -165,11 +203,20 @@ def _sequential(layers: Layers, convolution: type[Convolution] = Convolution) ->
             assert isinstance(layer, ReLU), "an average pool follows a convolution and its ReLU"
             modules[str(index)] = ReLUPool(following.padding)
         elif not isinstance(layer, AveragePool):
-            modules[str(index)] = _module(layer, convolution)
+            modules[str(index)] = _module(layer, convolution, dropout)
     return nn.Sequential(modules)
 
 
-def _module(layer: object, convolution: type[Convolution]) -> nn.Module:
+def _initialized(network: nn.Sequential, random: torch.Generator | None) -> nn.Sequential:
+    for module in network:
+        if isinstance(module, Convolution):
+            module.initialize(random)
+    return network
+
+
+def _module(
+    layer: object, convolution: type[Convolution], dropout: torch.Generator | None
+) -> nn.Module:
     match layer:
         case architecture.Convolution(in_channels, out_channels, kernel, stride, padding):
             return convolution(in_channels, out_channels, kernel, stride, padding)
@@ -177,6 +224,6 @@ def _module(layer: object, convolution: type[Convolution]) -> nn.Module:
             return nn.ReLU()
         case Upsample(size):
             return _UpsampleBilinear(size)
-        case Dropout(probability):
-            return nn.Dropout(probability)
+        case architecture.Dropout(probability):
+            return Dropout(probability, dropout)
     raise TypeError(f"no module is known for the layer {layer!r}")

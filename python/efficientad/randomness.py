@@ -6,14 +6,11 @@ to work changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import IntEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,22 +42,12 @@ def generator(seed: int, purpose: Purpose, index: int = 0) -> np.random.Generato
     return np.random.Generator(np.random.Philox(sequence))
 
 
-@contextmanager
-def torch_seed(
-    seed: int, purpose: Purpose, index: int = 0, device: torch.device | None = None
-) -> Iterator[None]:
-    """Seeds torch's generators inside the ``with`` block and restores them behind it.
+def torch_seed(seed: int, purpose: Purpose, index: int = 0) -> int:
+    """What to seed a ``torch.Generator`` with, a function of the three arguments (all ≥ 0).
 
-    That of the CPU and, if it is a GPU, that of the device; those of other devices stay untouched.
+    torch's global generator is the caller's, and every thread's: nothing is drawn from it.
     """
-    value = int(generator(seed, purpose, index).integers(2**63))
-    gpus = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):
-        torch.default_generator.manual_seed(value)
-        for gpu in gpus:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(value)
-        yield
+    return int(generator(seed, purpose, index).integers(2**63))
 
 
 def shuffled_index(seed: int, purpose: Purpose, count: int, position: int) -> int:

@@ -237,10 +237,8 @@ class _Run:
         penalty = None if sample.penalty is None else self._batch(sample.penalty)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, config.steps)
-        with (
-            torch_seed(config.seed, Purpose.DROPOUT, self.step, self.device),
-            convolutions_in(config.precision, self.device),
-        ):
+        self.networks.dropout.manual_seed(torch_seed(config.seed, Purpose.DROPOUT, self.step))
+        with convolutions_in(config.precision, self.device):
             self.losses = training_losses(self.networks, image, augmented, penalty, config.p_hard)
         self.optimizer.zero_grad()
         self.losses.total.backward()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 
 class FrozenWeights:
@@ -46,9 +47,17 @@ class FrozenWeights:
             for kind in ("weight", "bias", "running_mean", "running_var")
         )
         factor = scale / (variance + self._epsilon).sqrt()
-        folded = nn.Conv2d(
-            in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups
+        # Random weights would be drawn from torch's global generator, which is the caller's.
+        folded = skip_init(
+            nn.Conv2d,
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding=kernel // 2,
+            groups=groups,
         )
+        assert isinstance(folded, nn.Conv2d)
         assert folded.bias is not None
         with torch.no_grad():
             folded.weight.copy_(weight * factor.view(-1, 1, 1, 1))
