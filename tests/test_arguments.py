@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from efficientad.calibration import CalibrationConfig, calibrate
+from efficientad.datasets import find_dataset, find_test_set
 from efficientad.distillation import DistillationConfig, distill
+from efficientad.evaluation import evaluate
 from efficientad.teacher import Teacher, default_teacher
 from efficientad.threshold import RATE, choose_threshold
 from efficientad.training import TrainingConfig, train
@@ -177,3 +179,18 @@ def test_a_threshold_is_chosen_from_numbers():
 def test_a_default_teacher_of_no_size_names_the_sizes():
     with pytest.raises(ValueError, match=r'^size is \'x\'; expected "small" or "medium"$'):
         default_teacher("x")
+
+
+@pytest.mark.parametrize("find", [find_dataset, find_test_set])
+def test_a_layout_that_does_not_exist_names_those_that_do(find: Any, tiny_data: Path):
+    expected = "^layout is 'foo'; expected mvtec_ad, mvtec_loco, visa or folder$"
+    with pytest.raises(ValueError, match=expected):
+        find(tiny_data, "foo")
+
+
+@pytest.mark.parametrize("name", ["str", "PosixPath", "Model"])
+def test_evaluate_wants_a_detector(tiny_model: Path, tiny_data: Path, name: str):
+    given = {"str": str(tiny_model), "PosixPath": tiny_model, "Model": load_model(tiny_model)}
+    expected = f"^detector is of type {name}; expected a Detector, which Detector.load reads from a"
+    with pytest.raises(TypeError, match=expected):
+        evaluate(given[name], tiny_data)

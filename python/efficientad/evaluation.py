@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from efficientad.arguments import check_type
 from efficientad.datasets import (
     Format,
     LabelledImage,
@@ -125,10 +126,14 @@ def evaluate(
             ``<maps>/<scenario>/test/<kind>/<name>.tiff``. None to write none.
 
     Raises:
+        TypeError: if the detector is none.
         FileNotFoundError: if the folder does not exist.
-        ValueError: if there are no readable test images, or the model gives NaN.
+        ValueError: if there is no such layout, there are no readable test images, or the model
+            gives NaN.
         OSError: if a map cannot be written.
     """
+    words = "a Detector, which Detector.load reads from a file"
+    check_type("detector", detector, Callable, words)  # type: ignore[arg-type]
     test_set = find_test_set(data, layout)
     run = _Run(test_set, None if maps is None else Path(maps))
     for image in with_progress("evaluation", "image", test_set.images):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from efficientad.arguments import check_choice
 from efficientad.datasets import folder, loco, mvtec, visa
-from efficientad.datasets.layout import Dataset, Format, LabelledSet, require_folder
+from efficientad.datasets.layout import FORMATS, Dataset, Format, LabelledSet, require_folder
 
 _DATASETS: dict[Format, Callable[[Path], Dataset]] = {
     "mvtec_ad": mvtec.find_dataset,
@@ -48,13 +49,13 @@ def find_dataset(root: Path | str, layout: Format | None = None) -> Dataset:
 
     Raises:
         FileNotFoundError: if the folder or VisA's list does not exist.
-        ValueError: if the folder is a file, holds no training image, or holds the folders of a
-            test set without ``train/good``, so that anomalous images would be taken for normal
-            ones; or if a list is not as described.
+        ValueError: if there is no such layout; if the folder is a file, holds no training image, or
+            holds the folders of a test set without ``train/good``, so that anomalous images would
+            be taken for normal ones; or if a list is not as described.
     """
     root = Path(root)
     require_folder(root)
-    return _DATASETS[layout or detect_format(root)](root)
+    return _DATASETS[_layout_of(root, layout)](root)
 
 
 def find_test_set(root: Path | str, layout: Format | None = None) -> LabelledSet:
@@ -70,8 +71,16 @@ def find_test_set(root: Path | str, layout: Format | None = None) -> LabelledSet
 
     Raises:
         FileNotFoundError: if the folder or VisA's list does not exist.
-        ValueError: if the folder is a file, holds no test image, or a list is not as described.
+        ValueError: if there is no such layout, the folder is a file, holds no test image, or a list
+            is not as described.
     """
     root = Path(root)
     require_folder(root)
-    return _TEST_SETS[layout or detect_format(root)](root)
+    return _TEST_SETS[_layout_of(root, layout)](root)
+
+
+def _layout_of(root: Path, layout: Format | None) -> Format:
+    if layout is None:
+        return detect_format(root)
+    check_choice("layout", layout, FORMATS)
+    return layout
