@@ -17,17 +17,22 @@ _SECONDS_BETWEEN_UPDATES_IN_A_LOG = 30.0
 def progress_bar(
     description: str, unit: str, total: int, initial: int = 0, shown: bool = True
 ) -> tqdm[None]:
-    """A bar on stderr; where that is not a terminal, a line now and then instead."""
+    """A bar on stderr; where that is not a terminal, a line now and then instead.
+
+    Nothing at all where it is not ``shown``, or where the environment says so: ``TQDM_DISABLE=1``.
+    """
     terminal = sys.stderr.isatty()
+    # tqdm looks into the environment for what it is not told.
+    hidden = {} if shown else {"disable": True}
     return tqdm(
         desc=description,
         unit=unit,
         total=total,
         initial=initial,
         mininterval=_SECONDS_BETWEEN_UPDATES if terminal else _SECONDS_BETWEEN_UPDATES_IN_A_LOG,
-        disable=not shown,
         dynamic_ncols=True,
         leave=terminal,
+        **hidden,
     )
 
 
