@@ -43,7 +43,7 @@ def check_whole_number(name: str, value: SupportsIndex, least: int) -> int:
     """``value``, of Python's or numpy's integers, as an int.
 
     Raises:
-        TypeError: it is no whole number, or of a type that stands for others as well.
+        TypeError: it is of another type, even if it is a whole number, such as 2.0.
         ValueError: it is less than ``least``.
     """
     try:

@@ -23,12 +23,7 @@ from efficientad.initial_teacher import InitialTeacher
 from efficientad.loader import SampleLoader
 from efficientad.long_run import run_steps
 from efficientad.networks import pdn
-from efficientad.precision import (
-    Precision,
-    check_precision,
-    convolutions_in,
-    precision_on,
-)
+from efficientad.precision import Precision, check_precision, convolutions_in, precision_on
 from efficientad.progress import progress_bar
 from efficientad.randomness import Purpose, generator, shuffled_index, torch_seed
 from efficientad.statistics import ChannelStatistics

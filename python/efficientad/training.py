@@ -34,12 +34,7 @@ from efficientad.loader import ImageStore, Sample, SampleLoader, make_sample, no
 from efficientad.long_run import run_steps
 from efficientad.losses import P_HARD, Losses, training_losses
 from efficientad.networks import Networks, initial_networks
-from efficientad.precision import (
-    Precision,
-    check_precision,
-    convolutions_in,
-    precision_on,
-)
+from efficientad.precision import Precision, check_precision, convolutions_in, precision_on
 from efficientad.progress import with_progress
 from efficientad.puad import check_count
 from efficientad.randomness import Purpose, torch_seed
