@@ -116,6 +116,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock_in_child)
 
 
+# torch counts captures, and the random generators that they hold, for the whole process.
+_capture = threading.Lock()
+
+
 class CudaExecution:
     """The autoencoder beside teacher and student on a stream of its own; CUDA graphs.
 
@@ -166,7 +170,7 @@ class CudaExecution:
 
     def _captured(self, launch: Launch) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(self._capturing):
+        with _capture, torch.cuda.stream(self._capturing):
             # Other threads may go on allocating and synchronising.
             graph.capture_begin(capture_error_mode="thread_local")
             try:

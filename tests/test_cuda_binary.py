@@ -81,7 +81,7 @@ def kernels() -> list[Kernel]:
 
 
 def instructions(architecture: str, pattern: str) -> dict[str, set[str]]:
-    """The instructions that each kernel whose name matches consists of."""
+    """The instructions of each kernel whose name matches, with and without their modifiers."""
     if not build_config()["cuda"]:
         pytest.skip("this build has no CUDA kernels")
     found: dict[str, set[str]] = {}
@@ -89,8 +89,9 @@ def instructions(architecture: str, pattern: str) -> dict[str, set[str]]:
     for line in cuobjdump("--dump-sass", "--gpu-architecture", architecture):
         if match := re.match(r"\s*Function : (\w+)", line):
             name = match[1] if re.search(pattern, match[1]) else ""
-        elif name and (match := re.match(r"\s*/\*\w+\*/ +(?:@!?U?P\w+ +)?([A-Z0-9]+)", line)):
-            found.setdefault(name, set()).add(match[1])
+        elif name and (match := re.match(r"\s*/\*\w+\*/ +(?:@!?U?P\w+ +)?([A-Z0-9.]+)", line)):
+            opcode = match[1]
+            found.setdefault(name, set()).update((opcode, opcode.split(".")[0]))
     if not found:
         pytest.skip(f"this build has no machine code for {architecture}")
     return found
@@ -121,3 +122,15 @@ def test_sm90_convolution_uses_warpgroups_and_the_copy_engine():
 def test_sm80_convolution_uses_tensor_cores(pattern):
     for name, found in instructions("sm_80", pattern).items():
         assert {"HMMA", "LDSM", "LDGSTS"} <= found, name
+
+
+def test_vectors_are_stored_whole():
+    """The compiler takes a vector apart where it may: four stores of 4 bytes instead of one."""
+    for kernel in ("forward_kernel", "gradient_kernel"):
+        found = instructions("sm_80", f"relu_pool.*{kernel}")
+        wide = [name for name, opcodes in found.items() if "LDG.E.128" in opcodes]
+        assert wide
+        for name in wide:
+            assert "STG.E.128" in found[name], name
+    for name, found_in in instructions("sm_80", "sm80.*convolution_kernel.*Lb1").items():
+        assert "STS.128" in found_in, name

@@ -47,10 +47,12 @@ class Graph:
 
     def capture_begin(self, capture_error_mode):
         assert capture_error_mode == "thread_local"
+        assert _execution._capture.locked(), "another engine may capture at the same time"
         # A graph starts where it is replayed, behind the image.
         self.gpu.current.over = {"image"}
 
     def capture_end(self):
+        assert _execution._capture.locked(), "another engine may capture at the same time"
         self.over = set(self.gpu.current.over)
 
     def replay(self):

@@ -3,11 +3,13 @@
 
 #include <cuda_runtime.h>
 
+#include <cstring>
 #include <type_traits>
 
 #include "cuda/native_launch.h"
 #include "cuda/ptx/copy_async.h"
 #include "cuda/ptx/matrices.h"
+#include "cuda/ptx/store.h"
 
 #define EFFICIENTAD_DEVICE __device__ __forceinline__
 #define EFFICIENTAD_KERNEL(threads) __global__ void __launch_bounds__(threads)
@@ -42,6 +44,21 @@ EFFICIENTAD_DEVICE void atomic_add_at(std::uint64_t* address, std::uint64_t valu
   atomicAdd(reinterpret_cast<unsigned long long*>(address), static_cast<unsigned long long>(value));
 }
 
+// Two doubles go through the stack on their way to four words, and are left to the compiler.
+template <class T, int Width>
+inline constexpr bool kIsFourWords = sizeof(T) < 8 && sizeof(T) * Width == 16;
+
+// The bits of a vector of 16 bytes.
+struct Words {
+  template <class T, int Width>
+  EFFICIENTAD_DEVICE explicit Words(const Vector<T, Width>& vector) {
+    static_assert(kIsFourWords<T, Width>);
+    memcpy(words, &vector, sizeof(words));
+  }
+
+  std::uint32_t words[4];
+};
+
 template <class T>
 class SharedArray {
  public:
@@ -59,7 +76,11 @@ class SharedArray {
   }
   template <int Width>
   EFFICIENTAD_DEVICE void store_vector(std::int64_t index, const Vector<T, Width>& vector) const {
-    *reinterpret_cast<Vector<T, Width>*>(data_ + index) = vector;
+    if constexpr (kIsFourWords<T, Width>) {
+      ptx::store_shared(address(index), Words(vector).words);
+    } else {
+      *reinterpret_cast<Vector<T, Width>*>(data_ + index) = vector;
+    }
   }
 
   // In the shared window, as instructions that name their address space take it.
@@ -104,7 +125,11 @@ class Global {
   }
   template <int Width>
   EFFICIENTAD_DEVICE void store_vector(std::int64_t index, const Vector<T, Width>& vector) const {
-    *reinterpret_cast<Vector<T, Width>*>(data_ + index) = vector;
+    if constexpr (kIsFourWords<T, Width>) {
+      ptx::store_global(data_ + index, Words(vector).words);
+    } else {
+      *reinterpret_cast<Vector<T, Width>*>(data_ + index) = vector;
+    }
   }
 
   EFFICIENTAD_DEVICE T* address(std::int64_t index) const { return data_ + index; }

@@ -71,10 +71,14 @@ Status launch(void (*kernel)(Parameters...), const LaunchShape& shape, const Exe
         allow_shared_bytes(reinterpret_cast<const void*>(kernel), shape.shared_bytes);
     if (status != kOk) return status;
   }
-  const dim3 grid(shape.grid.x, shape.grid.y, shape.grid.z);
-  kernel<<<grid, dim3(shape.threads), shape.shared_bytes,
-           static_cast<cudaStream_t>(execution.stream)>>>(arguments...);
-  return status_of(cudaGetLastError());
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(shape.grid.x, shape.grid.y, shape.grid.z);
+  config.blockDim = dim3(shape.threads);
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = static_cast<cudaStream_t>(execution.stream);
+  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments...);
+  if (error != cudaSuccess) cudaGetLastError();  // the next one to ask is not to be told of it
+  return status_of(error);
 }
 
 }  // namespace efficientad::cuda
