@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+from types import UnionType
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -10,10 +12,15 @@ from torch import Tensor
 FLOATING_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
+def check_type(name: str, value: object, kind: type | UnionType, expected: str) -> None:
+    """Raise TypeError unless ``value`` is of that type, which ``expected`` describes."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is a {type(value).__name__}; expected {expected}")
+
+
 def check_floating(name: str, tensor: Tensor) -> None:
     """Raise TypeError unless ``tensor`` is a tensor of a floating type."""
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor")
+    check_type(name, tensor, Tensor, "a torch.Tensor")
     if tensor.dtype not in FLOATING_TYPES:
         raise TypeError(f"{name} is {tensor.dtype}; expected float64, float32, float16 or bfloat16")
 
@@ -50,12 +57,20 @@ def check_same_feature_maps(name: str, tensor: Tensor, other_name: str, other: T
     check_alike(name, tensor, other_name, other)
 
 
-def check_whole(name: str, value: int) -> int:
-    """``value`` as an int, or TypeError."""
+def check_whole(name: str, value: SupportsIndex, least: int | None = None) -> int:
+    """``value``, of Python's or numpy's integers, as an int.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is less than ``least``.
+    """
     try:
-        return operator.index(value)
+        number = int(operator.index(value))
     except TypeError:
         raise TypeError(f"{name} is {value!r}; expected a whole number") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name} is {number}; expected at least {least}")
+    return number
 
 
 def check_size(name: str, size: tuple[int, int]) -> tuple[int, int]:

@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from numbers import Real
-from types import UnionType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-
-def check_kind(name: str, value: Any, kind: type | UnionType, expected: str) -> None:
-    """Raises TypeError unless the value is of this kind."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} is a {type(value).__name__}; expected {expected}")
+from efficientad_ext._checks import check_type
 
 
 def checked_number(name: str, value: Any) -> float:
@@ -26,7 +21,7 @@ def checked_number(name: str, value: Any) -> float:
         TypeError: it is no number.
         ValueError: it is NaN or infinite.
     """
-    check_kind(name, value, Real, "a finite number")
+    check_type(name, value, Real, "a finite number")
     if not math.isfinite(value):
         raise ValueError(f"{name} is {value}; expected a finite number")
     return float(value)
@@ -34,7 +29,7 @@ def checked_number(name: str, value: Any) -> float:
 
 def checked_numbers(name: str, values: Any, count: int) -> tuple[float, ...]:
     """So many finite numbers; errors as of `checked_number`, ValueError for another count."""
-    check_kind(name, values, Iterable, f"{count} finite numbers")
+    check_type(name, values, Iterable, f"{count} finite numbers")
     numbers = tuple(checked_number(f"{name}[{place}]", one) for place, one in enumerate(values))
     if len(numbers) != count:
         raise ValueError(f"{name} is {numbers}; expected {count} finite numbers")
@@ -45,7 +40,7 @@ def check_tensor(
     name: str, tensor: Any, dtype: torch.dtype, shape: tuple[int, ...] | None = None
 ) -> None:
     """Raises TypeError or ValueError unless it is a finite tensor of this type and shape."""
-    check_kind(name, tensor, Tensor, "a torch.Tensor")
+    check_type(name, tensor, Tensor, "a torch.Tensor")
     if shape is not None and tuple(tensor.shape) != shape:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
     if tensor.dtype != dtype:
@@ -72,5 +67,5 @@ def checked_record(name: str, value: Any) -> Any:
         value = value.item()
     if isinstance(value, float):
         return checked_number(name, value)
-    check_kind(name, value, str | int | None, "what JSON has: None, numbers, str, lists or dicts")
+    check_type(name, value, str | int | None, "what JSON has: None, numbers, str, lists or dicts")
     return value

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from efficientad_ext import ops
-from efficientad_ext._checks import check_size
+from efficientad_ext._checks import check_size, check_whole
 from efficientad_ext._instruction_set import IN_USE
 from efficientad_ext._registry import check_gpu
 from efficientad_ext.architecture import FEATURE_CHANNELS, BlindBorder, blind_border
-from efficientad_ext.engine import Engine, checked_batch_size
+from efficientad_ext.engine import Engine
 from efficientad_ext.images import Images, iterate_images
 from efficientad_ext.inference import Networks
 from efficientad_ext.model_file import Model, check_model, load_model
@@ -106,7 +106,7 @@ class Detector:
         alignment: Alignment = "pixel_exact",
     ) -> None:
         check_model(model)
-        batch_size = checked_batch_size(batch_size)
+        batch_size = check_whole("batch_size", batch_size, 1)
         if alignment not in ("pixel_exact", "paper"):
             raise ValueError(f'alignment is {alignment!r}; expected "pixel_exact" or "paper"')
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():

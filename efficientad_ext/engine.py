@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from efficientad_ext import _C, _registry, ops
-from efficientad_ext._checks import check_size
+from efficientad_ext._checks import check_size, check_type, check_whole
 from efficientad_ext._execution import checked_device, execution_on
 from efficientad_ext._geometry import resampling_axes
 from efficientad_ext.architecture import FEATURE_CHANNELS
@@ -61,8 +60,9 @@ class Engine:
     may also be used in a forked process, and its kernels allocate nothing once a thread has called
     it with a batch size and a number of threads. On CUDA a call neither synchronises nor allocates
     more than its results, but for the first ones with a batch size, in which kernels are loaded and
-    a CUDA graph is captured. After those, calls may also be captured into somebody else's graph,
-    which then needs the engine to stay alive.
+    a CUDA graph is captured; before torch 2.13, other threads must not draw random numbers on the
+    GPU meanwhile. After those, calls may also be captured into somebody else's graph, which then
+    needs the engine to stay alive.
 
     Args:
         model: a trained and calibrated model.
@@ -94,7 +94,7 @@ class Engine:
         features: bool = False,
     ) -> None:
         check_model(model)
-        batch_size = checked_batch_size(batch_size)
+        batch_size = check_whole("batch_size", batch_size, 1)
         _check_precision(precision, torch.device(device))
         self._backend = _registry.backend_of(torch.device(device))
         self._device = checked_device(device)
@@ -263,8 +263,7 @@ class Engine:
 
     def _checked(self, image: Tensor) -> Tensor:
         """The image as kernels read it, copied only where it has to be."""
-        if not isinstance(image, Tensor):
-            raise TypeError(f"image is a {type(image).__name__}; expected a torch.Tensor")
+        check_type("image", image, Tensor, "a torch.Tensor")
         height, width = self._input_size
         if image.dtype == torch.uint8:
             expected: tuple[int, int, int] = (height, width, 3)
@@ -291,17 +290,6 @@ class Engine:
             planes = image.movedim(-1, 1).double() / 255
             return ops.resize_normalize(planes, self._input_size)
         return image.detach().resolve_neg()
-
-
-def checked_batch_size(batch_size: int) -> int:
-    """The batch size, if it is a positive whole number."""
-    try:
-        whole = operator.index(batch_size)
-    except TypeError:
-        raise TypeError(f"batch_size is {batch_size!r}; expected a whole number") from None
-    if whole < 1:
-        raise ValueError(f"batch_size is {whole}; expected at least 1")
-    return whole
 
 
 def _aligned(image: Tensor) -> Tensor:

@@ -29,9 +29,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from efficientad_ext._checks import check_size
+from efficientad_ext._checks import check_size, check_type
 from efficientad_ext._model_values import (
-    check_kind,
     check_tensor,
     checked_number,
     checked_numbers,
@@ -121,7 +120,7 @@ class Model:
         self._set("input_size", input_size)
         for network, layers in model_layers(self.size, input_size).items():
             parameters = getattr(self, network)
-            check_kind(network, parameters, Mapping, "a dict of tensors")
+            check_type(network, parameters, Mapping, "a dict of tensors")
             for key, parameter in parameters.items():
                 check_tensor(f"{key} of the {network}", parameter, torch.float32)
             state = sequential_state(parameters, layers, f"{network} ({self.size})")
@@ -148,8 +147,8 @@ class Model:
             if largest <= 0:
                 raise ValueError(f"largest_activation is {largest}; expected a positive number")
             self._set("largest_activation", largest)
-        check_kind("puad", self.puad, Puad | None, "a Puad or None")
-        check_kind("training", self.training, dict, "a dict")
+        check_type("puad", self.puad, Puad | None, "a Puad or None")
+        check_type("training", self.training, dict, "a dict")
         self._set("training", checked_record("training", self.training))
 
     def __repr__(self) -> str:
@@ -170,7 +169,7 @@ class Model:
 
 def check_model(model: Any) -> None:
     """Raises TypeError unless it is a Model."""
-    check_kind("model", model, Model, "a Model, which load_model reads from a file")
+    check_type("model", model, Model, "a Model, which load_model reads from a file")
 
 
 def check_quantile_levels(levels: tuple[float, float]) -> None:

@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from efficientad_ext._checks import check_type
 from efficientad_ext._model_values import (
-    check_kind,
     check_tensor,
     checked_number,
     checked_numbers,
@@ -86,7 +86,7 @@ class Puad:
         if bool(self.factor.triu(1).any()) or not bool((self.factor.diagonal() > 0).all()):
             raise ValueError("PUAD's factor is not a Cholesky factor")
         for name in ("picturable", "unpicturable"):
-            check_kind(f"PUAD's {name}", getattr(self, name), Normalisation, "a Normalisation")
+            check_type(f"PUAD's {name}", getattr(self, name), Normalisation, "a Normalisation")
         object.__setattr__(self, "weights", checked_numbers("PUAD's weights", self.weights, 2))
         check_source(self.source)
 

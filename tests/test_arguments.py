@@ -87,25 +87,25 @@ def test_other_settings_of_another_type_are_refused_at_once():
         TrainingConfig(input_size=128)
     with pytest.raises(TypeError, match=r"^one of quantile_levels is '0\.9'; expected a number$"):
         CalibrationConfig(("0.9", 0.995))
-    with pytest.raises(TypeError, match=r"^quantile_levels is of type float; expected numbers$"):
+    with pytest.raises(TypeError, match=r"^quantile_levels is a float; expected numbers$"):
         CalibrationConfig(0.9)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"teacher": "t.pth"}, TypeError, "teacher is of type str; .* load_teacher reads"),
-        ({"config": {}}, TypeError, "config is of type dict; expected a TrainingConfig$"),
+        ({"teacher": "t.pth"}, TypeError, "teacher is a str; .* load_teacher reads"),
+        ({"config": {}}, TypeError, "config is a dict; expected a TrainingConfig$"),
         (
             {"calibration": (0.9, 0.995)},
             TypeError,
-            "calibration is of type tuple; expected a CalibrationConfig$",
+            "calibration is a tuple; expected a CalibrationConfig$",
         ),
         ({"false_reject_rate": "1 %"}, TypeError, "false_reject_rate is '1 %'; expected a number$"),
         (
             {"penalty_images": None},
             TypeError,
-            'penalty_images is of type NoneType; expected a folder, "procedural" or "none"$',
+            'penalty_images is a NoneType; expected a folder, "procedural" or "none"$',
         ),
         ({"penalty_images": "no-folder"}, FileNotFoundError, "no-folder does not exist"),
         ({"device": "cuda:99"}, ValueError, "there is no device cuda:99 here; use cpu$"),
@@ -128,10 +128,10 @@ def test_train_refuses_arguments_before_it_reads_images(
         (
             {"backbone": "efficientnet_lite2"},
             TypeError,
-            "backbone is of type str; .* load_backbone",
+            "backbone is a str; .* load_backbone",
         ),
-        ({"config": {}}, TypeError, "config is of type dict; expected a DistillationConfig$"),
-        ({"initial_teacher": 5}, TypeError, "initial_teacher is of type int; expected a teacher"),
+        ({"config": {}}, TypeError, "config is a dict; expected a DistillationConfig$"),
+        ({"initial_teacher": 5}, TypeError, "initial_teacher is a int; expected a teacher"),
         ({"device": "cuda:99"}, ValueError, "there is no device cuda:99 here; use cpu$"),
     ],
 )
@@ -146,14 +146,14 @@ def test_distill_refuses_arguments(
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"model": "m.safetensors"}, TypeError, "model is of type str; .* load_model reads"),
+        ({"model": "m.safetensors"}, TypeError, "model is a str; .* load_model reads"),
         ({"images": "a.png"}, TypeError, r"images is 'a\.png'; expected a list of image files$"),
         (
             {"puad_images": Path("images")},
             TypeError,
             r"puad_images is .*Path\('images'\); expected a list of image files$",
         ),
-        ({"config": (0.9, 0.995)}, TypeError, "config is of type tuple; expected a Calibration"),
+        ({"config": (0.9, 0.995)}, TypeError, "config is a tuple; expected a Calibration"),
         ({"false_reject_rate": None}, TypeError, "false_reject_rate is None; expected a number$"),
         ({"device": "cuda:99"}, ValueError, "there is no device cuda:99 here; use cpu$"),
     ],
@@ -172,7 +172,7 @@ def test_a_threshold_is_chosen_from_numbers():
         choose_threshold("model.safetensors")
     with pytest.raises(TypeError, match=r"^one of scores is tensor\(0\.\); expected a number$"):
         choose_threshold(torch.zeros(3))
-    with pytest.raises(TypeError, match=r"^scores is of type float; expected numbers$"):
+    with pytest.raises(TypeError, match=r"^scores is a float; expected numbers$"):
         choose_threshold(0.5)
 
 
@@ -191,6 +191,6 @@ def test_a_layout_that_does_not_exist_names_those_that_do(find: Any, tiny_data: 
 @pytest.mark.parametrize("name", ["str", "PosixPath", "Model"])
 def test_evaluate_wants_a_detector(tiny_model: Path, tiny_data: Path, name: str):
     given = {"str": str(tiny_model), "PosixPath": tiny_model, "Model": load_model(tiny_model)}
-    expected = f"^detector is of type {name}; expected a Detector, which Detector.load reads from a"
+    expected = f"^detector is a {name}; expected a Detector, which Detector.load reads from a"
     with pytest.raises(TypeError, match=expected):
         evaluate(given[name], tiny_data)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import SupportsIndex, TypeVar
+from typing import TypeVar
 
 import torch
 
+from efficientad_ext._checks import check_type, check_whole
+
 Config = TypeVar("Config")
-
-
-def check_type(name: str, value: object, expected: type | tuple[type, ...], words: str) -> None:
-    """Raises TypeError unless ``value`` is of that type, which ``words`` describe."""
-    if not isinstance(value, expected):
-        raise TypeError(f"{name} is of type {type(value).__name__}; expected {words}")
 
 
 def config_or_default(name: str, config: Config | None, kind: type[Config]) -> Config:
@@ -39,31 +34,15 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}; expected {', '.join(others)} or {last}")
 
 
-def check_whole_number(name: str, value: SupportsIndex, least: int) -> int:
-    """``value``, of Python's or numpy's integers, as an int.
-
-    Raises:
-        TypeError: it is of another type, even if it is a whole number, such as 2.0.
-        ValueError: it is less than ``least``.
-    """
-    try:
-        number = int(operator.index(value))
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; expected a whole number") from None
-    if number < least:
-        raise ValueError(f"{name} is {number}; expected at least {least}")
-    return number
-
-
 def set_whole_numbers(settings: object, **least: int) -> None:
-    """Makes attributes of a frozen dataclass ints, see `check_whole_number`.
+    """Makes attributes of a frozen dataclass ints, see `check_whole`.
 
     Args:
         settings: the dataclass.
         least: the least value of each attribute, by its name.
     """
     for name, value in least.items():
-        number = check_whole_number(name, getattr(settings, name), value)
+        number = check_whole(name, getattr(settings, name), value)
         object.__setattr__(settings, name, number)
 
 

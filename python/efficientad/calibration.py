@@ -15,7 +15,6 @@ from efficientad.arguments import (
     check_device,
     check_list,
     check_numbers,
-    check_type,
     config_or_default,
 )
 from efficientad.labelled_threshold import without_labelled_images
@@ -30,6 +29,7 @@ from efficientad.threshold import (
 )
 from efficientad.torch_modes import default_modes
 from efficientad_ext import ops
+from efficientad_ext._checks import check_type
 from efficientad_ext.detector import Detection, Detector
 from efficientad_ext.images import load_image
 from efficientad_ext.inference import Networks

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from efficientad.arguments import check_device, check_list, check_type, config_or_default
+from efficientad.arguments import check_device, check_list, config_or_default
 from efficientad.backbones import Backbone
 from efficientad.checkpoint import check_output, check_settings, checkpoint_path
 from efficientad.distillation_images import find_distillation_images
@@ -19,6 +19,7 @@ from efficientad.initial_teacher import load_initial_teacher
 from efficientad.teacher import save_teacher, teacher_record
 from efficientad.torch_modes import default_modes
 from efficientad.workers import joined_workers
+from efficientad_ext._checks import check_type
 from efficientad_ext.inference import exact_float32
 
 __all__ = ["DistillationConfig", "distill"]
@@ -80,7 +81,7 @@ def distill(
     photos = find_distillation_images([Path(folder) for folder in images], config.seed)
     initial = None
     if initial_teacher is not None:
-        check_type("initial_teacher", initial_teacher, (str, os.PathLike), "a teacher file")
+        check_type("initial_teacher", initial_teacher, str | os.PathLike, "a teacher file")
         initial = load_initial_teacher(Path(initial_teacher), config.size)
         initial.check_held_out(config.seed, photos.record)
     with joined_workers(device) as workers, exact_float32(workers.device):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from efficientad.arguments import check_type
 from efficientad.datasets import (
     Format,
     LabelledImage,
@@ -24,6 +23,7 @@ from efficientad.metrics import PixelScores
 from efficientad.output import require_no_input, resolved
 from efficientad.prediction import unique_name, write_map
 from efficientad.progress import with_progress
+from efficientad_ext._checks import check_type
 from efficientad_ext.detector import Detector
 from efficientad_ext.images import load_image
 

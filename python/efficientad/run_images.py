@@ -10,7 +10,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from efficientad.arguments import check_type
 from efficientad.checkpoint import Settings
 from efficientad.datasets import (
     find_dataset,
@@ -27,6 +26,7 @@ from efficientad.loader import (
 )
 from efficientad.procedural import procedural_image
 from efficientad.randomness import Purpose, generator, shuffled_index
+from efficientad_ext._checks import check_type
 
 PROCEDURAL = "procedural"
 NO_PENALTY = "none"
@@ -89,7 +89,7 @@ def _penalty_source(
 
         return generate, {"penalty images": PROCEDURAL}
     words = f'a folder, "{PROCEDURAL}" or "{NO_PENALTY}"'
-    check_type("penalty_images", chosen, (str, os.PathLike), words)
+    check_type("penalty_images", chosen, str | os.PathLike, words)
     folder = Path(chosen)
     photos = find_photos(folder)
     store = ReplacingStore(ImageStore(photos, input_size, load_penalty_pixels), "penalty")
