@@ -9,7 +9,7 @@ try:
 except ImportError as error:
     raise ImportError(
         f"the compiled kernels are missing from {__path__[0]}; if that is the source tree, start "
-        "Python in another folder (or with -P), so that the installed package is found"
+        "Python in another folder (or, from 3.11 on, with -P) to find the installed package"
     ) from error
 
 from efficientad_ext import ops, reference

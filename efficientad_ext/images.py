@@ -72,6 +72,7 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: it cannot be read.
         ValueError: the file is not an image, is damaged, or holds a kind of pixels that has no
             defined range, such as 32-bit integers; the message names the file.
     """

@@ -98,13 +98,20 @@ def with_output_normalisation(
     return folded
 
 
-def exact_float32(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Convolutions by cuDNN in full float32 (no TF32) and by repeatable algorithms."""
-    if device.type != "cuda":
-        return contextlib.nullcontext()
-    return torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
+@contextlib.contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Convolutions in full float32, whatever ``torch.autocast`` or TF32 a caller has switched on.
+
+    On a GPU they are cuDNN's, by repeatable algorithms.
+    """
+    with contextlib.ExitStack() as contexts:
+        contexts.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda":
+            flags = torch.backends.cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            )
+            contexts.enter_context(flags)
+        yield
 
 
 class Networks:

@@ -5,7 +5,8 @@
 # seen. The first finding ends a run.
 #
 # Usage: scripts/sanitize.sh [pytest's arguments]
-#   PYTHON  the interpreter, python by default, with the project's test requirements, pybind11, cmake and ninja
+#   PYTHON  the interpreter, 3.11 or newer, python by default, with the project's test requirements, pybind11, cmake
+#           and ninja
 #   JOBS    compilers at a time, 1 by default
 set -euo pipefail
 cd "$(dirname "$0")/.."

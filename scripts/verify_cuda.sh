@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # On a machine with a CUDA GPU: build, run the tests, check the kernel tests with compute-sanitizer, and run the
-# benchmarks. One command, some ten minutes; the short table comes last. Needs python3 with torch for CUDA and
-# the build tools (scikit-build-core, pybind11, cmake, ninja), and nothing from a network.
+# benchmarks. One command, some ten minutes; the short table comes last. Needs Python 3.11 or newer with
+# torch for CUDA, the project's other requirements and those of its extra [test], the build tools (scikit-build-core,
+# pybind11, cmake, ninja), the CUDA toolkit with compute-sanitizer, and nothing from a network.
 #
 # Usage: scripts/verify_cuda.sh [folder for logs, default build/verify_cuda]
 set -uo pipefail

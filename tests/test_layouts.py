@@ -322,7 +322,24 @@ def test_labelled_subfolders_are_a_test_set_and_nothing_to_train_on(tmp_path: Pa
         (tmp_path / folder).rmdir()
     with pytest.raises(ValueError, match="dent beside good"):
         find_dataset(tmp_path)
+    (tmp_path / "good").rename(tmp_path / "Good")
+    with pytest.raises(ValueError, match="dent beside Good"):
+        find_dataset(tmp_path)
+    (tmp_path / "Good").rename(tmp_path / "good")
     assert len(find_dataset(tmp_path / "good").train) == 1
+
+
+@pytest.mark.parametrize("name", ["test", "Test", "ground_truth"])
+def test_a_test_set_behind_a_link_is_nothing_to_train_on(tmp_path: Path, name: str):
+    write(tmp_path / "data/train/good/0.png")
+    write(tmp_path / f"data/{name}/dent/0.png")
+    root = tmp_path / "linked"
+    root.mkdir()
+    (root / "part").symlink_to(tmp_path / "data")
+    with pytest.raises(ValueError, match=rf"part/{name} looks like a test set"):
+        find_dataset(root)
+    (tmp_path / f"data/{name}").rename(tmp_path / "data/other")
+    assert len(find_dataset(root).train) == 2
 
 
 def test_test_images_are_never_for_training(tmp_path: Path):

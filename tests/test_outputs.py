@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from efficientad import prediction
+from efficientad import prediction, training
 from efficientad.cli import main
+from efficientad.teacher import default_teacher_file
+from efficientad.training import TrainingConfig
 from PIL import Image
 
 
@@ -64,6 +66,40 @@ def test_nothing_that_is_read_is_overwritten(data: Path, model: Path, number: in
     read = "is read by this very command, which would overwrite it"
     assert read in result.stderr or "is an image, which would be lost" in result.stderr
     assert contents() == before
+
+
+def test_a_report_or_a_map_does_not_replace_the_model(data: Path, model: Path):
+    for name, option, sentence in (
+        ("report.html", "--report", "would overwrite it"),
+        ("000.tiff", "--maps", "is named as maps are"),
+    ):
+        file = model.rename(model.with_name(name))
+        content = file.read_bytes()
+        result = run("evaluate", file, data, option, file.parent)
+        assert result.exit_code == 1
+        assert sentence in result.stderr
+        assert file.read_bytes() == content
+        file.rename(model)
+
+
+def test_training_writes_over_nothing_that_it_reads(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    listed = tmp_path / "listed"
+    listed.mkdir()
+    lines = ["image,split,label,mask"]
+    for image in (data / "train/good").iterdir():
+        shutil.copy(image, listed / f"{image.stem}.img")
+        lines.append(f"{image.stem}.img,train,good,")
+    (listed / "images.csv").write_text("\n".join(lines))
+    teacher = tmp_path / "teacher_small.safetensors"
+    shutil.copy(default_teacher_file("small"), teacher)
+    monkeypatch.setattr(training, "default_teacher_file", lambda _size: teacher)
+    for folder, output in ((listed, min(listed.glob("*.img"))), (data, teacher)):
+        content = output.read_bytes()
+        with pytest.raises(ValueError, match="would overwrite it"):
+            training.train(folder, output, config=TrainingConfig(steps=1, input_size=(128, 128)))
+        assert output.read_bytes() == content
 
 
 def test_records_of_an_interrupted_prediction_are_kept(

@@ -19,6 +19,7 @@ from efficientad.weight_files import fingerprint
 from tiny_distillation import TINY, TinyBackbone
 
 from efficientad_ext.detector import Detector
+from efficientad_ext.inference import Networks
 from efficientad_ext.model_file import load_model, save_model
 
 
@@ -127,3 +128,14 @@ def test_a_distillation_leaves_torchs_global_generator_alone(
     distill([photos], output, TinyBackbone(), TINY)
     assert torch.equal(torch.get_rng_state(), before)
     assert output.read_bytes() == teacher.read_bytes()
+
+
+def test_torchs_networks_stay_in_float32(tiny_model: Path):
+    """They are what a detector in float32 runs on a GPU."""
+    model = load_model(tiny_model)
+    networks = Networks(model, torch.device("cpu"), torch.float32, 1)
+    image = torch.randn(1, 3, *model.input_size)
+    expected = networks(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = networks(image)
+    assert all(map(torch.equal, actual, expected))

@@ -203,7 +203,7 @@ def winograd_convolution(
 
     Raises:
         TypeError: for another element type, or a padding that is no whole number.
-        ValueError: for tensors elsewhere, other shapes or another padding.
+        ValueError: for tensors elsewhere, other shapes, a bias of another type or another padding.
     """
     check_feature_maps("x", x)
     kernel = weight.shape[2] if weight.dim() == 4 else 0

@@ -23,7 +23,8 @@ class Explanation:
     """An image and what is known about its pixels.
 
     The maps are on the calibration's scale, where 0 and 0.1 are the 0.9- and the 0.995-quantile of
-    normal images; the combined map is the mean of the local and the global one.
+    normal images, or those of `Model.quantile_levels`; the combined map is the mean of the local
+    and the global one.
 
     Attributes:
         image: (H, W, 3) uint8.

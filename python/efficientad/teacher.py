@@ -105,7 +105,12 @@ def default_teacher(size: Size) -> Teacher:
 
     It was distilled from EfficientNet-Lite2 by ``distill``, and is stored as float16.
     """
-    return load_teacher(_DEFAULT_TEACHERS / f"teacher_{size}.safetensors", size)
+    return load_teacher(default_teacher_file(size), size)
+
+
+def default_teacher_file(size: Size) -> Path:
+    """Where the teacher lies that comes with the package."""
+    return _DEFAULT_TEACHERS / f"teacher_{size}.safetensors"
 
 
 def save_teacher(

@@ -14,7 +14,6 @@ from efficientad.arguments import (
     check_choice,
     check_device,
     check_number,
-    check_type,
     config_or_default,
     set_whole_numbers,
 )
@@ -34,16 +33,17 @@ from efficientad.loader import ImageStore, Sample, SampleLoader, make_sample, no
 from efficientad.long_run import run_steps
 from efficientad.losses import P_HARD, Losses, training_losses
 from efficientad.networks import Networks, initial_networks
+from efficientad.output import require_no_input, resolved
 from efficientad.precision import Precision, check_precision, convolutions_in, precision_on
 from efficientad.progress import with_progress
 from efficientad.puad import check_count
 from efficientad.randomness import Purpose, torch_seed
 from efficientad.run_images import PROCEDURAL, RunImages, find_run_images
 from efficientad.statistics import channel_statistics
-from efficientad.teacher import Teacher, default_teacher
+from efficientad.teacher import Teacher, default_teacher, default_teacher_file
 from efficientad.threshold import FALSE_REJECT_RATE, check_rate
 from efficientad.torch_modes import default_modes
-from efficientad_ext._checks import check_size
+from efficientad_ext._checks import check_size, check_type
 from efficientad_ext.architecture import SIZES, Size, check_input_size
 from efficientad_ext.inference import exact_float32
 from efficientad_ext.model_file import Model, load_model, save_model
@@ -138,8 +138,8 @@ def train(
         FileNotFoundError: if a folder does not exist.
         FileExistsError: if there is a checkpoint, but ``resume`` is not asked for.
         TypeError: for an argument of another type.
-        ValueError: for unusable data, a device that is not here, or a checkpoint from other
-            settings.
+        ValueError: for unusable data, an output that is one of the images, a device that is not
+            here, or a checkpoint from other settings.
         RuntimeError: if the training diverges.
     """
     output, device = Path(output), check_device(device)
@@ -153,6 +153,8 @@ def train(
     if teacher.size != config.size:
         raise ValueError(f"the teacher is {teacher.size}, but the run is {config.size}")
     images = find_run_images(Path(data), penalty_images, config.input_size, config.seed)
+    read = (default_teacher_file(config.size), *images.train.paths, *images.validation)
+    require_no_input(output, resolved(read))
     if puad:
         check_count(len(images.train))
     settings = {**run_settings(config, teacher), **images.record}

@@ -47,7 +47,7 @@ def info(model: Path) -> None:
     "--output", "-o", type=FOLDER, default="efficientad-demo", show_default=True,
     help="Folder for the images, the model and the results.",
 )  # fmt: skip
-@click.option("--steps", type=click.IntRange(min=1), help="Training steps.  [default: 2 minutes']")
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps.  [default: 400]")
 def demo(output: Path, steps: int | None) -> None:
     """Make images of cloth with planted defects, train on the good ones, and find the defects."""
     from efficientad.demo import STEPS, run_demo

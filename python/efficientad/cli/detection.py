@@ -129,7 +129,7 @@ def evaluate(
         require_writable,
         resolved,
     )
-    from efficientad.report import write_report
+    from efficientad.report import REPORT, write_report
     from efficientad_ext.detector import Detector
     from efficientad_ext.model_file import load_model, write_atomically
 
@@ -140,7 +140,11 @@ def evaluate(
             require_writable(folder)
     if json_file is not None:
         require_file_place(json_file)
-        require_no_input(json_file, resolved([model]))
+    for file in (json_file, None if report is None else report / REPORT):
+        if file is not None:
+            require_no_input(file, resolved([model]))
+    if maps is not None and model.suffix.lower() == ".tiff":
+        raise ValueError(f"{model} is named as maps are, one of which might replace it; rename it")
     result = evaluate_model(detector, data, layout=layout, maps=maps)
     warn_if_flattered(loaded, [scored.image.path for scored in result.scored])
     for line in result.lines(detector.threshold):

@@ -84,8 +84,9 @@ def train(
 ) -> None:
     """Train a model on the good images in DATA.
 
-    DATA is a folder of good images, or one in the layout of MVTec AD: train/good, optionally
-    validation/good. Without validation images, 10 % of the images are held out for calibration.
+    DATA is a folder of good images, or one in the layout of MVTec AD (train/good, optionally
+    validation/good), MVTec LOCO or VisA, or with a list images.csv. Without validation images, 10 %
+    of the images are held out for calibration.
     """
     from efficientad.calibration import CalibrationConfig
     from efficientad.output import require_no_input, resolved

@@ -7,6 +7,7 @@ to the folder.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from efficientad.datasets.layout import (
@@ -37,13 +38,13 @@ def find_dataset(root: Path) -> Dataset:
             tuple(sorted(image.path for image in listed[split])) for split in _SPLITS[:2]
         )
         return Dataset(train, validation)
-    _refuse_test_images(root)
     images = tuple(find_images(root))
     if not images:
         raise ValueError(
             f"{root} holds no image; expected images, or the folders train/good and test/…"
         )
     folders = sorted({path.relative_to(root).parts[0] for path in images if path.parent != root})
+    _refuse_test_images(root, images, folders)
     if len(folders) > 1:
         logger.warning(
             "all images in the %d folders in %s are taken for good ones: %s",
@@ -104,18 +105,19 @@ def _read_list(root: Path) -> dict[str, list[LabelledImage]]:
     return splits
 
 
-def _refuse_test_images(root: Path) -> None:
-    for folder in root.rglob("*"):
-        if folder.name in ("test", GROUND_TRUTH) and folder.is_dir():
-            raise ValueError(
-                f"{root} has no folder train, but {folder} looks like a test set; give the folder "
-                "that holds train/good, or one of normal images only"
-            )
-    if not (root / GOOD).is_dir():
-        return
-    for folder in root.iterdir():
-        if folder.name != GOOD and folder.is_dir() and find_images(folder):
-            raise ValueError(
-                f"{root} has {folder.name} beside {GOOD}, which looks like a test set; to train on "
-                f"the good images, give {root / GOOD}"
-            )
+def _refuse_test_images(root: Path, images: Sequence[Path], folders: Sequence[str]) -> None:
+    """Raises ValueError if images lie where those of a test set do; ``folders``: those in root."""
+    for path in images:
+        for folder in path.relative_to(root).parents:
+            if folder.name.casefold() in ("test", GROUND_TRUTH):
+                raise ValueError(
+                    f"{root} has no folder train, but {root / folder} looks like a test set; give "
+                    "the folder that holds train/good, or one of normal images only"
+                )
+    good = [folder for folder in folders if folder.casefold() == GOOD]
+    others = [folder for folder in folders if folder.casefold() != GOOD]
+    if good and others:
+        raise ValueError(
+            f"{root} has {others[0]} beside {good[0]}, which looks like a test set; to train on "
+            f"the good images, give {root / good[0]}"
+        )

@@ -1,5 +1,5 @@
 """The report of an evaluation: one HTML page that needs no network and no other file."""
 
-from efficientad.report.page import write_report
+from efficientad.report.page import REPORT, write_report
 
-__all__ = ["write_report"]
+__all__ = ["REPORT", "write_report"]

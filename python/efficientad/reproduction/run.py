@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from efficientad.arguments import set_whole_numbers
 from efficientad.output import require_writable
 from efficientad.precision import Precision
 from efficientad.reproduction.ablations import (
@@ -49,6 +50,7 @@ class RunConfig:
         jobs: how many trainings at once; None for as many as have room, see ``default_jobs``.
 
     Raises:
+        TypeError: for a value of another type.
         ValueError: for a value out of range.
     """
 
@@ -61,10 +63,10 @@ class RunConfig:
     jobs: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "jobs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
+        set_whole_numbers(self, seeds=1)
+        if self.jobs is not None:
+            set_whole_numbers(self, jobs=1)
+        TrainingConfig("small", self.input_size, self.steps, precision=self.precision)
 
     def of_training(self, training: Training, seed: int) -> TrainingConfig:
         """What a single run is to do."""
