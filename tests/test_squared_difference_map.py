@@ -25,11 +25,12 @@ def test_matches_reference(backend, dtype, in_layout, shape, assert_matches):
     assert_matches(actual, expected, dtype)
 
 
-def test_many_channels(backend, assert_matches):
-    """The sums of thousands of channels round little more often than those of a few."""
+def test_many_channels(backend):
+    """Thousands of channels are not added one by one, which would round to 8e-7 (4e-7 here)."""
     a, b = pair((1, 4096, 16, 16), torch.float32, backend)
     expected = reference.squared_difference_map(a.double(), b.double())
-    assert_matches(ops.squared_difference_map(a, b), expected, torch.float32, factor=0.7)
+    error = (ops.squared_difference_map(a, b) - expected) / expected
+    assert error.square().mean().sqrt() < 6.3e-7
 
 
 def test_no_channels():
