@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -68,8 +67,7 @@ class Detector:
     """A model, ready to detect anomalies on one device.
 
     The same image gives the same bits on the same device; on the CPU also whatever else is in its
-    batch. Maps and scores are float32 in any precision. Copies and pickles are made anew of the
-    model and the settings.
+    batch. Maps and scores are float32 in any precision.
 
     Args:
         model: a trained and calibrated model, see `load_model`.
@@ -113,8 +111,6 @@ class Detector:
             raise RuntimeError(
                 f'the device {device} was asked for, but torch finds no CUDA GPU; use "cpu"'
             )
-        self._model = model
-        self._precision = precision
         self._batch_size = batch_size
         self._alignment = alignment
         self._input_size = model.input_size
@@ -154,14 +150,8 @@ class Detector:
             f"input_size={self._input_size})"
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        make = functools.partial(
-            type(self),
-            precision=self._precision,
-            batch_size=self._batch_size,
-            alignment=self._alignment,
-        )
-        return make, (self._model, self._device)
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a detector cannot be copied or pickled; load its model file again")
 
     @property
     def device(self) -> torch.device:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, NoReturn, TypeAlias
 
 import torch
 from torch import Tensor
@@ -54,8 +54,6 @@ class EngineOutput(NamedTuple):
 class Engine:
     """A model's networks on one device.
 
-    Copies and pickles are made anew of the model and the settings.
-
     Safe to call from several threads and on several CUDA streams; calls take turns. On the CPU it
     may also be used in a forked process, and its kernels allocate nothing once a thread has called
     it with a batch size and a number of threads. On CUDA a call neither synchronises nor allocates
@@ -98,7 +96,6 @@ class Engine:
         _check_precision(precision, torch.device(device))
         self._backend = _registry.backend_of(torch.device(device))
         self._device = checked_device(device)
-        self._model = model
         self._precision = precision
         self._batch_size = batch_size
         self._features = features
@@ -130,14 +127,8 @@ class Engine:
             ) from error
         self._execution.weights.copy_(torch.frombuffer(packed, dtype=torch.uint8))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        make = functools.partial(
-            type(self),
-            precision=self._precision,
-            batch_size=self._batch_size,
-            features=self._features,
-        )
-        return make, (self._model, self._device)
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an engine cannot be copied or pickled; make another one of its model")
 
     def __repr__(self) -> str:
         return (
