@@ -45,24 +45,39 @@ def _hidden() -> Iterator[None]:
         yield
 
 
-def register_composite(op: Op, composite: Op) -> None:
+def register_composite(op: Op, composite: Op) -> Op:
     """Where a derivative is wanted, ``composite`` is called instead of the raw op.
 
     Args:
         op: what ``register`` returned.
         composite: takes the op's arguments, and is made of ops that have derivatives.
+
+    Returns:
+        The same as ``op`` for public functions to call. Where no derivative is wanted, it spares
+        the dispatcher the way here and back, which takes some microseconds.
     """
 
-    def dispatched(*arguments: Any) -> Any:
-        if _is_recorded([one for one in arguments if isinstance(one, Tensor)]):
-            return composite(*arguments)
+    def is_recorded(arguments: tuple[Any, ...]) -> bool:
+        return _is_recorded([one for one in arguments if isinstance(one, Tensor)])
+
+    def below_autograd(*arguments: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
             return op(*arguments)
 
+    def dispatched(*arguments: Any) -> Any:
+        return composite(*arguments) if is_recorded(arguments) else below_autograd(*arguments)
+
     library.impl(op._opname, dispatched, "Autograd")  # type: ignore[attr-defined]
 
+    def call(*arguments: Any) -> Any:
+        if torch.compiler.is_compiling() or _transformed() or is_recorded(arguments):
+            return op(*arguments)
+        return below_autograd(*arguments)
 
-def register_gradient(op: Op, save: Save, backward: Backward) -> None:
+    return call
+
+
+def register_gradient(op: Op, save: Save, backward: Backward) -> Op:
     """Tell autograd how a raw op is differentiated, in reverse mode; forward mode is refused.
 
     Args:
@@ -71,6 +86,9 @@ def register_gradient(op: Op, save: Save, backward: Backward) -> None:
             context what ``backward`` needs.
         backward: from the context and the gradients of the results, a tuple of those of the
             arguments. What is made of ops that have derivatives can be differentiated again.
+
+    Returns:
+        As ``register_composite``.
     """
 
     def forward(context: Any, *arguments: Any) -> Any:
@@ -88,4 +106,4 @@ def register_gradient(op: Op, save: Save, backward: Backward) -> None:
         with enable_single_level_autograd_function() if _transformed() else nullcontext():
             return function.apply(*arguments)  # type: ignore[attr-defined]
 
-    register_composite(op, recorded)
+    return register_composite(op, recorded)

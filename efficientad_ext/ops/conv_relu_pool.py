@@ -70,7 +70,7 @@ _raw = register(
     _implementation,
     _fake,
 )
-register_composite(_raw, _in_two_ops)
+_call = register_composite(_raw, _in_two_ops)
 
 
 def _in_autocast_type(tensor: Tensor) -> Tensor:
@@ -145,4 +145,4 @@ def conv_relu_pool(
             f"x has shape {tuple(x.shape)}, too small for a kernel of {tuple(weight.shape[2:])} "
             f"with padding {padding} and a 2x2 pooling window"
         )
-    return _raw(x, weight, bias, padding, pool_padding)
+    return _call(x, weight, bias, padding, pool_padding)

@@ -104,7 +104,7 @@ def _refuse(_context: Any, _upstream: Tensor) -> NoReturn:
     raise RuntimeError("the gradient of hard_feature_loss can be taken once, not twice")
 
 
-register_gradient(_raw, _save, _backward)
+_call = register_gradient(_raw, _save, _backward)
 register_gradient(_raw_gradient, _save_nothing, _refuse)
 
 
@@ -138,4 +138,4 @@ def hard_feature_loss(teacher: Tensor, student: Tensor, p_hard: float = 0.999) -
         )
     if not 0 <= p_hard <= 1:
         raise ValueError(f"p_hard is {p_hard}; expected a value from 0 to 1")
-    return _raw(teacher, student, float(p_hard))[0]
+    return _call(teacher, student, float(p_hard))[0]

@@ -90,7 +90,7 @@ def _backward(
     return gradient * local_scale, gradient * global_scale, None, None, None, None, None
 
 
-register_gradient(_raw, _save, _backward)
+_call = register_gradient(_raw, _save, _backward)
 
 
 def _check_quantiles(quantiles: Sequence[float] | Tensor) -> tuple[float, ...]:
@@ -152,4 +152,4 @@ def normalize_and_combine(
     size = check_size("size", size)
     input_size = size if input_size is None else check_size("input_size", input_size)
     rows, columns = resampling_axes(local_map.shape[-2:], size, "pixel_exact", input_size)
-    return _raw(local_map, global_map, values, *size, rows, columns)
+    return _call(local_map, global_map, values, *size, rows, columns)

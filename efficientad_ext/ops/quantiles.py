@@ -95,7 +95,7 @@ def _backward(context: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None]:
     return result.to(x.dtype), None
 
 
-register_gradient(_raw, _save, _backward)
+_call = register_gradient(_raw, _save, _backward)
 
 
 def quantiles(x: Tensor, q: float | Sequence[float]) -> Tensor:
@@ -126,4 +126,4 @@ def quantiles(x: Tensor, q: float | Sequence[float]) -> Tensor:
             raise ValueError(f"q holds {fraction}; expected fractions from 0 to 1")
     if not fractions:
         return x.new_empty(0, dtype=_result_type(x))
-    return _raw(x, fractions)[0]
+    return _call(x, fractions)[0]

@@ -77,7 +77,7 @@ def _backward_of_gradient(context: Any, upstream: Tensor) -> tuple[Tensor, None,
     return functional.avg_pool2d(active, 2, 2, context.pool_padding), None, None
 
 
-register_gradient(raw_relu_pool, _save, _backward)
+_call = register_gradient(raw_relu_pool, _save, _backward)
 register_gradient(_raw_gradient, _save_for_second, _backward_of_gradient)
 
 
@@ -112,4 +112,4 @@ def relu_pool(x: Tensor, *, pool_padding: int = 0) -> Tensor:
             f"x has shape {tuple(x.shape)}, too small for a 2x2 pooling window "
             f"with a padding of {pool_padding}"
         )
-    return raw_relu_pool(x, pool_padding)
+    return _call(x, pool_padding)

@@ -83,7 +83,7 @@ def _backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return colour.to(image), None, None, None, None, None
 
 
-register_gradient(_raw, _save, _backward)
+_call = register_gradient(_raw, _save, _backward)
 
 
 def _colour(name: str, values: Sequence[float]) -> tuple[float, ...]:
@@ -136,4 +136,4 @@ def resize_normalize(
     )
     if min(constants[1]) <= 0:
         raise ValueError(f"deviation is {constants[1]}; expected numbers above 0")
-    return _raw(pixels, *size, *constants)
+    return _call(pixels, *size, *constants)

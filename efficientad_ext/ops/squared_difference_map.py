@@ -44,7 +44,7 @@ def _backward(context: Any, output_gradient: Tensor) -> tuple[Tensor | None, Ten
     )
 
 
-register_gradient(_raw, _save, _backward)
+_call = register_gradient(_raw, _save, _backward)
 
 
 def squared_difference_map(a: Tensor, b: Tensor) -> Tensor:
@@ -66,4 +66,4 @@ def squared_difference_map(a: Tensor, b: Tensor) -> Tensor:
         ValueError: for other or different shapes, or tensors on different devices.
     """
     check_same_feature_maps("a", a, "b", b)
-    return _raw(a, b)
+    return _call(a, b)

@@ -67,7 +67,7 @@ def _backward_of_gradient(context: Any, x: Tensor) -> tuple[Tensor, None, None, 
     return _raw(x, *context.size, *context.axes), None, None, None, None
 
 
-register_gradient(_raw, _save, _backward)
+_call = register_gradient(_raw, _save, _backward)
 register_gradient(upsample_gradient, _save, _backward_of_gradient)
 
 
@@ -110,4 +110,4 @@ def upsample_bilinear(
             raise ValueError("input_size goes with alignment='pixel_exact' only")
         input_size = check_size("input_size", input_size)
     rows, columns = resampling_axes(x.shape[-2:], (height, width), alignment, input_size)
-    return _raw(x, height, width, rows, columns)
+    return _call(x, height, width, rows, columns)

@@ -160,7 +160,7 @@ def _weight_gradient_by_torch(gradient: Tensor, x: Tensor, kernel: int, padding:
     return grad.conv2d_weight(x, shape, gradient, padding=padding)
 
 
-register_gradient(_raw_forward, _save, _backward)
+_call = register_gradient(_raw_forward, _save, _backward)
 register_composite(_raw_input_gradient, _input_gradient_by_torch)
 register_composite(_raw_weight_gradient, _weight_gradient_by_torch)
 
@@ -231,4 +231,4 @@ def winograd_convolution(
             f"x has shape {tuple(x.shape)}, smaller than the kernel {kernel}x{kernel} with a "
             f"padding of {padding}"
         )
-    return _raw_forward(x, weight, bias, padding)
+    return _call(x, weight, bias, padding)
