@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from numbers import Real
 from types import UnionType
 from typing import SupportsIndex
 
@@ -71,6 +72,13 @@ def check_whole(name: str, value: SupportsIndex, least: int | None = None) -> in
     if least is not None and number < least:
         raise ValueError(f"{name} is {number}; expected at least {least}")
     return number
+
+
+def check_number(name: str, value: float) -> float:
+    """``value``, of Python's or numpy's numbers, as a float; TypeError for anything else."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r}; expected a number")
+    return float(value)
 
 
 def check_size(name: str, size: tuple[int, int]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
-from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
+from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
 from efficientad_ext._registry import library
@@ -23,11 +23,17 @@ Save = Callable[[Any, tuple[Any, ...], Any], None]
 Backward = Callable[..., Any]
 
 
-def _is_recorded(tensors: list[Tensor]) -> bool:
-    """Whether autograd has to know of a call with these tensors, forward mode included."""
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return True
-    return any(unpack_dual(tensor).tangent is not None for tensor in tensors)
+def _is_recorded(arguments: tuple[Any, ...]) -> bool:
+    """Whether autograd has to know of a call with these arguments, forward mode included."""
+    # In a loop and by the level, since every call of an op comes by here.
+    reverse, forward = torch.is_grad_enabled(), forward_ad._current_level >= 0
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            if reverse and argument.requires_grad:
+                return True
+            if forward and forward_ad.unpack_dual(argument).tangent is not None:
+                return True
+    return False
 
 
 def _transformed() -> bool:
@@ -40,7 +46,7 @@ def _hidden() -> Iterator[None]:
     with ExitStack() as contexts:
         if _transformed():
             contexts.enter_context(torch.enable_grad())
-            contexts.enter_context(_set_fwd_grad_enabled(True))
+            contexts.enter_context(forward_ad._set_fwd_grad_enabled(True))
         contexts.enter_context(torch._C._AutoDispatchBelowAutograd())
         yield
 
@@ -57,20 +63,17 @@ def register_composite(op: Op, composite: Op) -> Op:
         the dispatcher the way here and back, which takes some microseconds.
     """
 
-    def is_recorded(arguments: tuple[Any, ...]) -> bool:
-        return _is_recorded([one for one in arguments if isinstance(one, Tensor)])
-
     def below_autograd(*arguments: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
             return op(*arguments)
 
     def dispatched(*arguments: Any) -> Any:
-        return composite(*arguments) if is_recorded(arguments) else below_autograd(*arguments)
+        return composite(*arguments) if _is_recorded(arguments) else below_autograd(*arguments)
 
     library.impl(op._opname, dispatched, "Autograd")  # type: ignore[attr-defined]
 
     def call(*arguments: Any) -> Any:
-        if torch.compiler.is_compiling() or _transformed() or is_recorded(arguments):
+        if torch.compiler.is_compiling() or _transformed() or _is_recorded(arguments):
             return op(*arguments)
         return below_autograd(*arguments)
 

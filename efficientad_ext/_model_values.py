@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from efficientad_ext._checks import check_type
+from efficientad_ext._checks import check_number, check_type
 
 
 def checked_number(name: str, value: Any) -> float:
@@ -21,10 +20,10 @@ def checked_number(name: str, value: Any) -> float:
         TypeError: it is no number.
         ValueError: it is NaN or infinite.
     """
-    check_type(name, value, Real, "a finite number")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is {value}; expected a finite number")
-    return float(value)
+    number = check_number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {number}; expected a finite number")
+    return number
 
 
 def checked_numbers(name: str, values: Any, count: int) -> tuple[float, ...]:

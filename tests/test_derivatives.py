@@ -37,7 +37,8 @@ OPS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
         (1, 64, 6, 6),
     ),
 }
-TWICE = [name for name in OPS if name != "hard_feature_loss"]
+ONCE = "hard_feature_loss"
+TWICE = [name for name in OPS if name != ONCE]
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -73,6 +74,17 @@ def test_second_derivatives(name: str):
         shape = (1, 64, 3, 3)
     x = torch.rand(shape, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: op(x).square(), (x,), fast_mode=True)
+
+
+@pytest.mark.parametrize("name", [name for name in OPS if name not in ("quantiles", ONCE)])
+def test_a_batch_of_none(name: str):
+    """Nothing comes out, and a gradient of nothing comes back; the two others refuse it."""
+    op, shape = OPS[name]
+    x = torch.rand(0, *shape[1:], requires_grad=True)
+    output = op(x)
+    assert output.shape[0] == 0
+    (gradient,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+    assert gradient.shape == x.shape
 
 
 @pytest.mark.parametrize("name", OPS)

@@ -175,7 +175,7 @@ def test_normalisations_that_cannot_be():
         Normalisation(math.nan, 1.0)
     with pytest.raises(ValueError, match=r"normalisation is 0\.0; expected a positive number"):
         Normalisation(0.0, 0.0)
-    with pytest.raises(TypeError, match="normalisation is a str; expected a finite number"):
+    with pytest.raises(TypeError, match="normalisation is '1'; expected a number"):
         Normalisation(0.0, "1")
 
 
@@ -364,11 +364,11 @@ def test_model_with_a_nan_weight_is_refused(model):
         ({"teacher": None}, "teacher is a NoneType; expected a dict of tensors"),
         ({"teacher_mean": np.zeros(384)}, "teacher_mean is a ndarray; expected a torch.Tensor"),
         ({"quantiles": 0.5}, "quantiles is a float; expected 4 finite numbers"),
-        ({"quantiles": "abcd"}, r"quantiles\[0\] is a str; expected a finite number"),
+        ({"quantiles": "abcd"}, r"quantiles\[0\] is 'a'; expected a number"),
         ({"quantile_levels": 0.9}, "quantile_levels is a float; expected 2 finite numbers"),
-        ({"threshold": "0.5"}, "threshold is a str; expected a finite number"),
-        ({"map_threshold": torch.zeros(())}, "map_threshold is a Tensor; expected a finite number"),
-        ({"largest_activation": "12"}, "largest_activation is a str; expected a finite number"),
+        ({"threshold": "0.5"}, "threshold is '0.5'; expected a number"),
+        ({"map_threshold": torch.zeros(())}, r"map_threshold is tensor\(0\.\); expected a number"),
+        ({"largest_activation": "12"}, "largest_activation is '12'; expected a number"),
         ({"puad": "x"}, "puad is a str; expected a Puad or None"),
         ({"training": None}, "training is a NoneType; expected a dict"),
         ({"training": {1: 2}}, "training has the key 1; expected a str"),

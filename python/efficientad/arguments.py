@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from numbers import Real
 from typing import TypeVar
 
 import torch
 
-from efficientad_ext._checks import check_type, check_whole
+from efficientad_ext._checks import check_number, check_type, check_whole
 
 Config = TypeVar("Config")
 
@@ -44,13 +43,6 @@ def set_whole_numbers(settings: object, **least: int) -> None:
     for name, value in least.items():
         number = check_whole(name, getattr(settings, name), value)
         object.__setattr__(settings, name, number)
-
-
-def check_number(name: str, value: float) -> float:
-    """``value``, of Python's or numpy's numbers, as a float; TypeError for anything else."""
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} is {value!r}; expected a number")
-    return float(value)
 
 
 def check_numbers(name: str, values: Iterable[float]) -> tuple[float, ...]:

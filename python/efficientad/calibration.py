@@ -29,11 +29,10 @@ from efficientad.threshold import (
 )
 from efficientad.torch_modes import default_modes
 from efficientad_ext import ops
-from efficientad_ext._checks import check_type
 from efficientad_ext.detector import Detection, Detector
 from efficientad_ext.images import load_image
 from efficientad_ext.inference import Networks
-from efficientad_ext.model_file import QUANTILE_LEVELS, Model, check_quantile_levels
+from efficientad_ext.model_file import QUANTILE_LEVELS, Model, check_model, check_quantile_levels
 from efficientad_ext.puad import FeatureSource, check_source
 
 # A map's mean and this many standard deviations more become 0 and 0.1, so that the combined map
@@ -104,7 +103,7 @@ def calibrate(
         ValueError: if there is no image, if a map is constant, so that a = b, or not finite, if
             there are too few images for PUAD, or if the device is not here.
     """
-    check_type("model", model, Model, "a Model, which load_model reads from a file")
+    check_model(model)
     check_list("images", images, "image files")
     device = check_device(device)
     config = config_or_default("config", config, CalibrationConfig)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import beta
 
-from efficientad.arguments import check_number, check_numbers
+from efficientad.arguments import check_numbers
+from efficientad_ext._checks import check_number
 
 logger = logging.getLogger(__name__)
 

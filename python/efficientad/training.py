@@ -13,7 +13,6 @@ import torch
 from efficientad.arguments import (
     check_choice,
     check_device,
-    check_number,
     config_or_default,
     set_whole_numbers,
 )
@@ -43,7 +42,7 @@ from efficientad.statistics import channel_statistics
 from efficientad.teacher import Teacher, default_teacher, default_teacher_file
 from efficientad.threshold import FALSE_REJECT_RATE, check_rate
 from efficientad.torch_modes import default_modes
-from efficientad_ext._checks import check_size, check_type
+from efficientad_ext._checks import check_number, check_size, check_type
 from efficientad_ext.architecture import SIZES, Size, check_input_size
 from efficientad_ext.inference import exact_float32
 from efficientad_ext.model_file import Model, load_model, save_model
