@@ -79,6 +79,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 for dtype in (torch.float64, torch.float32)
             ]
             metafunc.parametrize(("backend", "winograd_type"), types, indirect=["backend"])
+        elif "bfloat16_backend" in metafunc.fixturenames:
+            on_a_cpu = [*_C.cpu_instruction_sets, "emulated_amx"]
+            metafunc.parametrize("backend", on_a_cpu, indirect=True)
         else:
             metafunc.parametrize("backend", names, indirect=True)
 
@@ -202,6 +205,12 @@ def winograd(
 ) -> Convolutions:
     """Each backend's convolutions in the types that have Winograd's, of those that have them."""
     return Convolutions(kernels, backend, winograd_type, on_a_gpu=False)
+
+
+@pytest.fixture
+def bfloat16_backend(kernels: Callable[[str], _registry.Backend]) -> _registry.Backend:
+    """Each of the backends that have what trainings run beside convolutions in bfloat16."""
+    return kernels("filter_gradient")
 
 
 @pytest.fixture(params=FLOATING_TYPES, ids=str)

@@ -9,79 +9,104 @@ namespace {
 
 constexpr std::int64_t kChannelMultiple = 64;
 
-// (output channels, kernel, kernel, input channels), as Winograd's convolutions take them.
-Tensor filters_of(Call& call, py::handle object) {
+// What a kind of convolutions computes in, and how it reads filters.
+struct Kind {
+  const char* sentence;  // that the types are others
+  bool (*takes)(ScalarType type);
+  int smallest_kernel;
+  std::int64_t (*numbers)(std::int64_t kernel);  // of a weight, from one filter
+};
+
+constexpr Kind kSegment{"the maps and the weight are not bfloat16",
+                        [](ScalarType type) { return type == ScalarType::bfloat16; }, 1,
+                        [](std::int64_t kernel) { return kernel * kernel; }};
+constexpr Kind kWinograd{
+    "the maps and the weight are neither float32 nor float64",
+    [](ScalarType type) { return type == ScalarType::float32 || type == ScalarType::float64; }, 3,
+    [](std::int64_t) {
+      constexpr std::int64_t kPoints = winograd::kPoints;
+      return kPoints * kPoints;
+    }};
+
+// (output channels, kernel, kernel, input channels), in the accumulator of `type`.
+Tensor filters_of(Call& call, py::handle object, const Kind& kind, ScalarType type) {
+  require(kind.takes(type), kind.sentence);
   const Tensor filters = call.tensor(object);
-  require(filters.type == ScalarType::float32 || filters.type == ScalarType::float64,
-          "the filters are neither float32 nor float64");
+  require(filters.type == accumulator_type(type), "the filters are not of the accumulator's type");
   require(filters.dimensions == 4 && filters.shape[1] == filters.shape[2] &&
-              (filters.shape[1] == 3 || filters.shape[1] == 4) && filters.shape[0] > 0 &&
-              filters.shape[0] % kChannelMultiple == 0 && filters.shape[3] > 0 &&
-              filters.shape[3] % kChannelMultiple == 0,
-          "expected filters (output channels, kernel, kernel, input channels), the kernel 3 or 4, "
-          "the channels multiples of 64");
+              filters.shape[1] >= kind.smallest_kernel && filters.shape[1] <= 4 &&
+              filters.shape[0] > 0 && filters.shape[0] % kChannelMultiple == 0 &&
+              filters.shape[3] > 0 && filters.shape[3] % kChannelMultiple == 0,
+          kind.smallest_kernel == 1
+              ? "expected filters (output channels, kernel, kernel, input channels), the kernel 1 "
+                "to 4, the channels multiples of 64"
+              : "expected filters (output channels, kernel, kernel, input channels), the kernel 3 "
+                "or 4, the channels multiples of 64");
   return filters;
 }
 
-void bind_winograd_weights(py::module_& module, const Target& target) {
-  module.def("winograd_weights", [target](std::int64_t context, py::handle filters, bool transposed,
+void bind_weights(py::module_& module, const Target& target, const char* name, const Kind& kind,
+                  Kernel<ConvolutionWeights> kernel) {
+  if (kernel == nullptr) return;
+  module.def(name, [target, kind, kernel](std::int64_t context, py::handle filters, bool transposed,
                                           py::handle weight) {
     Call call(target);
-    const Tensor from = filters_of(call, filters);
-    const std::int64_t points = winograd::kPoints * winograd::kPoints;
-    const WinogradWeights problem{
-        from.type,
-        dense_data(from),
-        from.shape[0],
-        from.shape[3],
-        static_cast<int>(from.shape[1]),
-        transposed,
-        dense_data(call.tensor(weight, from.type, from.shape[0] * from.shape[3] * points))};
-    call.run(target.backend->winograd_weights, problem, context);
+    const Tensor to = call.tensor(weight);
+    const Tensor from = filters_of(call, filters, kind, to.type);
+    require(to.elements() == from.shape[0] * from.shape[3] * kind.numbers(from.shape[1]),
+            "the weight has another number of elements than the filters give");
+    const ConvolutionWeights problem{
+        to.type,    dense_data(from), from.shape[0], from.shape[3], static_cast<int>(from.shape[1]),
+        transposed, dense_data(to)};
+    call.run(kernel, problem, context);
   });
 }
 
-void bind_winograd_filter_gradient(py::module_& module, const Target& target) {
-  module.def("winograd_filter_gradient", [target](std::int64_t context, py::handle input,
-                                                  py::handle output_gradient, int padding,
-                                                  py::handle filter_gradient) {
+void bind_filter_gradient(py::module_& module, const Target& target, const char* name,
+                          const Kind& kind, Kernel<FilterGradient> kernel) {
+  if (kernel == nullptr) return;
+  module.def(name, [target, kind, kernel](std::int64_t context, py::handle input,
+                                          py::handle output_gradient, int padding,
+                                          py::handle filter_gradient) {
     Call call(target);
-    const Tensor to = filters_of(call, filter_gradient);
     const Tensor x = call.tensor(input);
     const Tensor y = call.tensor(output_gradient);
-    require(x.type == to.type && y.type == to.type && x.dimensions == 4 && y.dimensions == 4 &&
+    const Tensor to = filters_of(call, filter_gradient, kind, x.type);
+    require(y.type == x.type && x.dimensions == 4 && y.dimensions == 4 &&
                 x.shape[0] == y.shape[0] && x.shape[3] == to.shape[3] && y.shape[3] == to.shape[0],
             "the maps (batch, height, width, channels) do not fit the filters");
-    const std::int64_t kernel = to.shape[1];
-    require(padding >= 0 && padding < kernel, "the padding is not less than the kernel");
+    const std::int64_t taps = to.shape[1];
+    require(padding >= 0 && padding < taps, "the padding is not less than the kernel");
     for (int axis = 1; axis <= 2; ++axis) {
-      require(y.shape[axis] == x.shape[axis] + 2 * padding - kernel + 1,
+      require(y.shape[axis] == x.shape[axis] + 2 * padding - taps + 1,
               "the output's gradient does not fit the input");
     }
-    const WinogradFilterGradient problem{to.type,
-                                         dense_data(x),
-                                         dense_data(y),
-                                         x.shape[0],
-                                         x.shape[1],
-                                         x.shape[2],
-                                         y.shape[1],
-                                         y.shape[2],
-                                         to.shape[3],
-                                         to.shape[0],
-                                         static_cast<int>(kernel),
-                                         padding,
-                                         dense_data(to)};
-    call.run(target.backend->winograd_filter_gradient, problem, context);
+    const FilterGradient problem{x.type,
+                                 dense_data(x),
+                                 dense_data(y),
+                                 x.shape[0],
+                                 x.shape[1],
+                                 x.shape[2],
+                                 y.shape[1],
+                                 y.shape[2],
+                                 to.shape[3],
+                                 to.shape[0],
+                                 static_cast<int>(taps),
+                                 padding,
+                                 dense_data(to)};
+    call.run(kernel, problem, context);
   });
 }
 
 }  // namespace
 
 void bind_training_kernels(py::module_& module, const Target& target) {
-  if (target.backend->winograd_weights != nullptr) bind_winograd_weights(module, target);
-  if (target.backend->winograd_filter_gradient != nullptr) {
-    bind_winograd_filter_gradient(module, target);
-  }
+  const Backend& backend = *target.backend;
+  bind_weights(module, target, "segment_weights", kSegment, backend.segment_weights);
+  bind_weights(module, target, "winograd_weights", kWinograd, backend.winograd_weights);
+  bind_filter_gradient(module, target, "filter_gradient", kSegment, backend.filter_gradient);
+  bind_filter_gradient(module, target, "winograd_filter_gradient", kWinograd,
+                       backend.winograd_filter_gradient);
 }
 
 }  // namespace efficientad::bindings

@@ -22,6 +22,8 @@ const Backend& backend() {
       resize_normalize,
       image_convolution,
       segment_convolution,
+      segment_weights,
+      filter_gradient,
       winograd_convolution,
       winograd_weights,
       winograd_filter_gradient,

@@ -21,9 +21,11 @@ Status normalize_and_combine(const NormalizeAndCombine& problem, const Execution
 Status resize_normalize(const ResizeNormalize& problem, const Execution& execution);
 Status image_convolution(const ImageConvolution& problem, const Execution& execution);
 Status segment_convolution(const SegmentConvolution& problem, const Execution& execution);
+Status segment_weights(const ConvolutionWeights& problem, const Execution& execution);
+Status filter_gradient(const FilterGradient& problem, const Execution& execution);
 Status winograd_convolution(const SegmentConvolution& problem, const Execution& execution);
-Status winograd_weights(const WinogradWeights& problem, const Execution& execution);
-Status winograd_filter_gradient(const WinogradFilterGradient& problem, const Execution& execution);
+Status winograd_weights(const ConvolutionWeights& problem, const Execution& execution);
+Status winograd_filter_gradient(const FilterGradient& problem, const Execution& execution);
 WeightLayout weight_layout(ScalarType type);
 Status linear(const Linear& problem, const Execution& execution);
 Status window_means(const WindowMeans& problem, const Execution& execution);

@@ -15,9 +15,9 @@ constexpr std::int64_t kFewestBytes = std::int64_t{1} << 22;
 constexpr std::int64_t kTilesInCache = 64;
 
 template <class Number, int kTaps>
-class FilterGradient {
+class GradientAtPoints {
  public:
-  explicit FilterGradient(const WinogradFilterGradient& problem)
+  explicit GradientAtPoints(const FilterGradient& problem)
       : problem_(problem),
         tile_rows_((problem.height + kTile - 1) / kTile),
         tile_columns_((problem.width + kTile - 1) / kTile),
@@ -185,21 +185,21 @@ class FilterGradient {
     }
   }
 
-  const WinogradFilterGradient& problem_;
+  const FilterGradient& problem_;
   const std::int64_t tile_rows_, tile_columns_, tiles_;
   std::int64_t at_once_, input_pitch_, gradient_pitch_;
   Scratch<Number> zeros_, inputs_, gradients_, sums_;
 };
 
 template <class Number>
-Status run(const WinogradFilterGradient& problem, const Execution& execution) {
-  return problem.kernel == 4 ? FilterGradient<Number, 4>(problem).run(execution)
-                             : FilterGradient<Number, 3>(problem).run(execution);
+Status run(const FilterGradient& problem, const Execution& execution) {
+  return problem.kernel == 4 ? GradientAtPoints<Number, 4>(problem).run(execution)
+                             : GradientAtPoints<Number, 3>(problem).run(execution);
 }
 
 }  // namespace
 
-Status winograd_filter_gradient(const WinogradFilterGradient& problem, const Execution& execution) {
+Status winograd_filter_gradient(const FilterGradient& problem, const Execution& execution) {
   return problem.type == ScalarType::float64 ? run<double>(problem, execution)
                                              : run<float>(problem, execution);
 }

@@ -10,7 +10,7 @@ namespace {
 template <class Number, int kTaps>
 class WeightPanels {
  public:
-  explicit WeightPanels(const WinogradWeights& problem)
+  explicit WeightPanels(const ConvolutionWeights& problem)
       : problem_(problem),
         filters_(static_cast<const Number*>(problem.filters)),
         weight_(static_cast<Number*>(problem.weight)) {}
@@ -72,13 +72,13 @@ class WeightPanels {
     }
   }
 
-  const WinogradWeights& problem_;
+  const ConvolutionWeights& problem_;
   const Number* const filters_;
   Number* const weight_;
 };
 
 template <class Number, int kTaps>
-Status run(const WinogradWeights& problem, const Execution& execution) {
+Status run(const ConvolutionWeights& problem, const Execution& execution) {
   const WeightPanels<Number, kTaps> panels(problem);
   const Team team = team_for(execution, problem.output_channels * problem.input_channels);
   parallel_ranges(team, panels.count(), [&](int, std::int64_t begin, std::int64_t end) {
@@ -88,7 +88,7 @@ Status run(const WinogradWeights& problem, const Execution& execution) {
 }
 
 template <class Number>
-Status run(const WinogradWeights& problem, const Execution& execution) {
+Status run(const ConvolutionWeights& problem, const Execution& execution) {
   static_assert(kPanel % kLanes<Number> == 0);
   return problem.kernel == 4 ? run<Number, 4>(problem, execution)
                              : run<Number, 3>(problem, execution);
@@ -96,7 +96,7 @@ Status run(const WinogradWeights& problem, const Execution& execution) {
 
 }  // namespace
 
-Status winograd_weights(const WinogradWeights& problem, const Execution& execution) {
+Status winograd_weights(const ConvolutionWeights& problem, const Execution& execution) {
   return problem.type == ScalarType::float64 ? run<double>(problem, execution)
                                              : run<float>(problem, execution);
 }

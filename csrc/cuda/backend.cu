@@ -21,6 +21,8 @@ const Backend& backend() {
       resize_normalize,
       image_convolution,
       segment_convolution,
+      nullptr,  // what trainings run beside it: cuDNN does there
+      nullptr,
       nullptr,  // winograd_convolution and what belongs to it: tensor cores round too much for it
       nullptr,
       nullptr,

@@ -7,6 +7,8 @@ namespace emulated_amx {
 
 Status image_convolution(const ImageConvolution& problem, const Execution& execution);
 Status segment_convolution(const SegmentConvolution& problem, const Execution& execution);
+Status segment_weights(const ConvolutionWeights& problem, const Execution& execution);
+Status filter_gradient(const FilterGradient& problem, const Execution& execution);
 WeightLayout weight_layout(ScalarType type);
 
 }  // namespace emulated_amx
@@ -15,8 +17,9 @@ namespace emulation {
 
 const Backend& amx_backend() {
   static const Backend kernels = with_convolutions(
-      *cpu::instruction_sets().entries[0].backend, emulated_amx::image_convolution,
-      emulated_amx::segment_convolution, emulated_amx::weight_layout);
+      *cpu::instruction_sets().entries[0].backend,
+      {emulated_amx::image_convolution, emulated_amx::segment_convolution,
+       emulated_amx::segment_weights, emulated_amx::filter_gradient, emulated_amx::weight_layout});
   return kernels;
 }
 

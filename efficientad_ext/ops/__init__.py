@@ -1,10 +1,11 @@
-"""The fused operations of EfficientAD, on CPU and CUDA tensors; `winograd_convolution` on CPU's.
+"""The fused operations of EfficientAD, on CPU and CUDA tensors; two convolutions on CPU's.
 
 Every op has a plain-torch reference of the same name in :mod:`efficientad_ext.reference`, works on
 contiguous, channels-last and channel-sliced tensors, and knows its gradient and its fake-tensor
 shape.
 """
 
+from efficientad_ext.ops.bfloat16_convolution import bfloat16_convolution
 from efficientad_ext.ops.conv_relu_pool import conv_relu_pool
 from efficientad_ext.ops.hard_feature_loss import hard_feature_loss
 from efficientad_ext.ops.normalize_and_combine import normalize_and_combine
@@ -16,6 +17,7 @@ from efficientad_ext.ops.upsample_bilinear import upsample_bilinear
 from efficientad_ext.ops.winograd_convolution import winograd_convolution
 
 __all__ = [
+    "bfloat16_convolution",
     "conv_relu_pool",
     "hard_feature_loss",
     "normalize_and_combine",

@@ -5,6 +5,7 @@ in every floating type, and computes in the type it is given: pass float64 for a
 The detection engine's kernels, which are no ops, have theirs here too, on channels-last tensors.
 """
 
+from efficientad_ext.reference.bfloat16_convolution import bfloat16_convolution
 from efficientad_ext.reference.conv_relu_pool import conv_relu_pool
 from efficientad_ext.reference.hard_feature_loss import hard_feature_loss
 from efficientad_ext.reference.image_convolution import image_convolution
@@ -20,6 +21,7 @@ from efficientad_ext.reference.window_means import window_means
 from efficientad_ext.reference.winograd_convolution import winograd_convolution
 
 __all__ = [
+    "bfloat16_convolution",
     "conv_relu_pool",
     "hard_feature_loss",
     "image_convolution",

@@ -13,6 +13,7 @@
 #include "efficientad/resize_normalize.h"
 #include "efficientad/segment_convolution.h"
 #include "efficientad/squared_difference_map.h"
+#include "efficientad/training_convolution.h"
 #include "efficientad/upsample_bilinear.h"
 #include "efficientad/weight_layout.h"
 #include "efficientad/window_means.h"
@@ -41,9 +42,11 @@ struct Backend {
   Kernel<ResizeNormalize> resize_normalize;
   Kernel<ImageConvolution> image_convolution;
   Kernel<SegmentConvolution> segment_convolution;
+  Kernel<ConvolutionWeights> segment_weights;
+  Kernel<FilterGradient> filter_gradient;
   Kernel<SegmentConvolution> winograd_convolution;
-  Kernel<WinogradWeights> winograd_weights;
-  Kernel<WinogradFilterGradient> winograd_filter_gradient;
+  Kernel<ConvolutionWeights> winograd_weights;
+  Kernel<FilterGradient> winograd_filter_gradient;
   Kernel<Linear> linear;
   Kernel<WindowMeans> window_means;
   std::size_t (*window_means_workspace)(const WindowMeans&);
@@ -51,13 +54,22 @@ struct Backend {
   WeightLayout (*weight_layout)(ScalarType);
 };
 
-// The same kernels but for the convolutions and the layout of their weights.
-inline Backend with_convolutions(Backend backend, Kernel<ImageConvolution> image_convolution,
-                                 Kernel<SegmentConvolution> segment_convolution,
-                                 WeightLayout (*weight_layout)(ScalarType)) {
-  backend.image_convolution = image_convolution;
-  backend.segment_convolution = segment_convolution;
-  backend.weight_layout = weight_layout;
+// The kernels that an instruction set for convolutions has of its own.
+struct Convolutions {
+  Kernel<ImageConvolution> image_convolution;
+  Kernel<SegmentConvolution> segment_convolution;
+  Kernel<ConvolutionWeights> segment_weights;
+  Kernel<FilterGradient> filter_gradient;
+  WeightLayout (*weight_layout)(ScalarType);
+};
+
+// The same kernels but for those.
+inline Backend with_convolutions(Backend backend, const Convolutions& convolutions) {
+  backend.image_convolution = convolutions.image_convolution;
+  backend.segment_convolution = convolutions.segment_convolution;
+  backend.segment_weights = convolutions.segment_weights;
+  backend.filter_gradient = convolutions.filter_gradient;
+  backend.weight_layout = convolutions.weight_layout;
   return backend;
 }
 

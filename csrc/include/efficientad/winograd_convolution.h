@@ -56,31 +56,4 @@ namespace efficientad {
 //   run over the segments.
 // A NaN or an infinite number in the input shows in all outputs of the tiles that see it.
 
-// What a training runs beside it. All channels are multiples of 64, `type` is float32 or float64.
-
-// The weight of a winograd_convolution of one segment.
-struct WinogradWeights {
-  ScalarType type;
-  const void* filters;  // [output_channels][kernel][kernel][input_channels]
-  std::int64_t output_channels, input_channels;
-  int kernel;  // 3 or 4
-  // That of the convolution that turns gradients of the output into those of the input: in- and
-  // outputs exchanged, filters turned by 180 degrees.
-  bool transposed;
-  void* weight;
-};
-
-// The gradient of the filters: for tiles of 7 - kernel outputs along either axis, whose gradients
-// are the filter, and kernel x kernel sums, which are the outputs; added up before A is applied.
-struct WinogradFilterGradient {
-  ScalarType type;
-  const void* input;            // [batch][input_height][input_width][input_channels]
-  const void* output_gradient;  // [batch][height][width][output_channels]
-  std::int64_t batch, input_height, input_width, height, width;
-  std::int64_t input_channels, output_channels;
-  int kernel;             // 3 or 4
-  int padding;            // zeros around the input
-  void* filter_gradient;  // [output_channels][kernel][kernel][input_channels]
-};
-
 }  // namespace efficientad

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from efficientad_ext import _C, ops, reference
+
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
+# Fewer pixels than are added up at a time, more, and images that begin in the midst of those; odd
+# and even lengths of rows; x, outputs, kernel, padding.
+CASES = [
+    ((2, 64, 5, 6), 128, 4, 0),
+    ((1, 128, 4, 3), 64, 3, 0),
+    ((1, 64, 1, 2), 64, 4, 2),
+    ((1, 64, 7, 5), 64, 1, 0),
+    ((2, 64, 6, 9), 64, 2, 1),
+    ((3, 64, 14, 11), 64, 3, 1),
+    ((2, 64, 12, 9), 192, 4, 3),
+    ((1, 128, 31, 33), 64, 4, 0),
+]
+
+
+def operands(case):
+    """x, weight, bias and a gradient of the output, of numbers that bfloat16 holds."""
+    shape, outputs, kernel, padding = case
+    x = torch.randn(shape).bfloat16()
+    weight = torch.randn(outputs, shape[1], kernel, kernel) / (shape[1] * kernel**2) ** 0.5
+    weight = weight.bfloat16().float()
+    output = reference.bfloat16_convolution(x, weight, padding=padding)
+    return x, weight, torch.randn(outputs), torch.randn(output.shape).bfloat16()
+
+
+def with_gradients(convolve, x, weight, bias, gradient, padding):
+    """The output and the gradients of x, weight and bias."""
+    variables = [tensor.detach().requires_grad_() for tensor in (x, weight, bias)]
+    output = convolve(*variables, padding=padding)
+    return output, *torch.autograd.grad(output, variables, gradient)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_matches_reference(bfloat16_backend, case, in_layout, assert_matches):
+    x, weight, bias, gradient = operands(case)
+    actual = with_gradients(
+        ops.bfloat16_convolution,
+        in_layout(x),
+        in_layout(weight),
+        bias,
+        in_layout(gradient),
+        case[3],
+    )
+    exact = [tensor.double() for tensor in (x, weight, bias, gradient)]
+    expected = with_gradients(reference.bfloat16_convolution, *exact, case[3])
+    types = (torch.bfloat16, torch.bfloat16, torch.float32, torch.float32)
+    # A gradient's sum has as many products as there are pixels.
+    for one, other, dtype, factor in zip(actual, expected, types, (1, 1, 2, 2), strict=True):
+        assert one.dtype == dtype
+        assert_matches(one.detach(), other.detach(), dtype, factor)
+
+
+def test_weight_is_rounded(bfloat16_backend, assert_matches):
+    x, weight, _, _ = operands(CASES[5])
+    weight = weight * (1 + 2**-9)
+    expected = reference.bfloat16_convolution(x.double(), weight.bfloat16().double(), padding=1)
+    rounded = ops.bfloat16_convolution(x, weight, padding=1)
+    assert_matches(rounded, expected, torch.bfloat16)
+    assert torch.equal(rounded, ops.bfloat16_convolution(x, weight.bfloat16().float(), padding=1))
+
+
+def test_without_bias_and_with_what_needs_no_gradient(bfloat16_backend, assert_matches):
+    x, weight, _, gradient = operands(CASES[5])
+    weight.requires_grad_()
+    output = ops.bfloat16_convolution(x, weight, padding=1)
+    output.backward(gradient)
+    double = weight.detach().double().requires_grad_()
+    expected = reference.bfloat16_convolution(x.double(), double, padding=1)
+    expected.backward(gradient.double())
+    assert_matches(output.detach(), expected.detach(), torch.bfloat16)
+    assert_matches(weight.grad, double.grad, torch.float32, 2)
+
+
+def test_second_derivatives():
+    x, weight, _, _ = operands(CASES[5])
+    found = []
+    for convolve, variables in (
+        (ops.bfloat16_convolution, (x, weight)),
+        (reference.bfloat16_convolution, (x.double(), weight.double())),
+    ):
+        variables = [variable.detach().requires_grad_() for variable in variables]
+        output = convolve(*variables, padding=1)
+        (slope,) = torch.autograd.grad(
+            output.square().sum(), variables[0], create_graph=True
+        )
+        found.append(torch.autograd.grad(slope.square().sum(), variables))
+    for one, other in zip(*found, strict=True):
+        assert float((one.double() - other).norm() / other.norm()) < 0.02
+
+
+def test_repeatable_with_any_number_of_threads(bfloat16_backend):
+    case = CASES[6]
+    tensors = operands(case)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 5, 64):
+            torch.set_num_threads(count)
+            results.append(with_gradients(ops.bfloat16_convolution, *tensors, case[3])[:3])
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert all(map(torch.equal, result, results[0]))
+
+
+def test_sums_beyond_the_second_level_cache(assert_matches):
+    """More channels than a thread adds to at once."""
+    x, gradient = torch.randn(1, 256, 9, 8).bfloat16(), torch.randn(1, 256, 6, 5).bfloat16()
+    weight = torch.zeros(256, 256, 4, 4, requires_grad=True)
+    ops.bfloat16_convolution(x, weight).backward(gradient)
+    expected = torch.nn.grad.conv2d_weight(x.double(), weight.shape, gradient.double())
+    assert_matches(weight.grad, expected, torch.float32, 2)
+
+
+def test_filter_gradient_of_no_image(bfloat16_backend):
+    gradient = torch.full((64, 3, 3, 64), 3.0)
+    maps = [torch.zeros(0, length, length, 64).bfloat16() for length in (6, 4)]
+    bfloat16_backend.run("filter_gradient", torch.device("cpu"), *maps, 0, gradient)
+    assert not gradient.any()
+
+
+def test_empty_batch(bfloat16_backend):
+    x, weight, bias, gradient = operands(((0, 64, 6, 6), 64, 3, 0))
+    output, *gradients = with_gradients(ops.bfloat16_convolution, x, weight, bias, gradient, 0)
+    assert output.shape == (0, 64, 4, 4)
+    assert gradients[0].shape == x.shape
+    assert not gradients[1].any()
+
+
+def test_nan_reaches_the_outputs_that_see_it_and_no_others(bfloat16_backend):
+    x, weight, _, _ = operands(((2, 64, 20, 20), 64, 4, 0))
+    x[1, 3, 10, 10] = float("nan")
+    wrong = ops.bfloat16_convolution(x, weight).isnan()
+    assert not wrong[0].any()
+    assert wrong[1, :, 7:11, 7:11].all()
+    assert wrong.sum() == 64 * 4 * 4
+
+
+def test_fake_tensors(in_layout):
+    x, weight, bias, gradient = operands(CASES[5])
+    x, weight, gradient = in_layout(x), in_layout(weight), in_layout(gradient)
+    x.requires_grad_(), weight.requires_grad_(), gradient.requires_grad_()
+    raw = torch.ops.efficientad_ext
+    for op, arguments in (
+        (raw.bfloat16_convolution, (x, weight, bias, 1)),
+        (raw.bfloat16_convolution_input_gradient, (gradient, weight, [14, 11], 1)),
+        (raw.bfloat16_convolution_weight_gradient, (gradient, x, 3, 1)),
+    ):
+        torch.library.opcheck(op.default, arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "sentence"),
+    [
+        ({"x": torch.zeros(64, 8, 8).bfloat16()}, ValueError, r"expected \(N, C, H, W\)"),
+        (
+            {"x": torch.zeros(1, 64, 8, 8)},
+            TypeError,
+            "x is of torch.float32 and .*; expected torch.bfloat16 and torch.float32",
+        ),
+        ({"weight": torch.zeros(64, 64, 3, 3).bfloat16()}, TypeError, "weight of torch.bfloat16"),
+        ({"weight": torch.zeros(64, 64, 5, 5)}, ValueError, "K 1, 2, 3 or 4"),
+        ({"weight": torch.zeros(64, 64, 3, 4)}, ValueError, r"expected \(O, C, K, K\)"),
+        ({"weight": torch.zeros(64, 64, 3, 3, device="meta")}, ValueError, "on the CPU"),
+        ({"weight": torch.zeros(64, 128, 3, 3)}, ValueError, "for 128 channels, but x has 64"),
+        ({"bias": torch.zeros(64).bfloat16()}, ValueError, r"\(64,\) and torch.float32"),
+        ({"padding": 3}, ValueError, "expected 0 to 2"),
+    ],
+)
+def test_bad_input(changes, error, sentence):
+    arguments = {
+        "x": torch.zeros(1, 64, 8, 8).bfloat16(),
+        "weight": torch.zeros(64, 64, 3, 3),
+        "bias": torch.zeros(64),
+        "padding": 0,
+    }
+    ops.bfloat16_convolution(**arguments)
+    with pytest.raises(error, match=sentence):
+        ops.bfloat16_convolution(**{**arguments, **changes})
+
+
+FILTERS, MAPS = torch.zeros(64, 3, 3, 128), torch.zeros(2, 6, 6, 128).bfloat16()
+WEIGHT = torch.zeros(64, 9 * 128).bfloat16()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arguments", "sentence"),
+    [
+        ("segment_weights", (FILTERS, False, FILTERS), "not bfloat16"),
+        ("segment_weights", (FILTERS.double(), False, WEIGHT), "not of the accumulator's type"),
+        ("segment_weights", (FILTERS[..., :100], False, WEIGHT), "multiples of 64"),
+        ("segment_weights", (torch.zeros(64, 5, 5, 128), False, WEIGHT), "the kernel 1 to 4"),
+        ("segment_weights", (FILTERS, False, WEIGHT[1:]), "number of elements"),
+        ("filter_gradient", (MAPS.float(), MAPS, 0, FILTERS), "not bfloat16"),
+        ("filter_gradient", (MAPS, MAPS, 0, FILTERS), "do not fit the filters"),
+        (
+            "filter_gradient",
+            (MAPS, torch.zeros(2, 4, 5, 64).bfloat16(), 0, FILTERS),
+            "does not fit the input",
+        ),
+        (
+            "filter_gradient",
+            (MAPS, torch.zeros(2, 10, 10, 64).bfloat16(), 3, FILTERS),
+            "padding is not less",
+        ),
+    ],
+)
+def test_what_would_leave_a_tensor_is_refused(kernel, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        getattr(_C.cpu, kernel)(1, *arguments)
