@@ -146,7 +146,8 @@ class ConvolutionKind:
             return (
                 input_gradient(gradient, weight, size, padding) if wants_x else None,
                 weight_gradient(gradient, x, weight.shape[2], padding) if wants_weight else None,
-                gradient.sum((0, 2, 3), dtype=weight.dtype) if wants_bias else None,
+                # Asked for float32, torch would copy a gradient in bfloat16 first.
+                gradient.sum((0, 2, 3)).to(weight.dtype) if wants_bias else None,
                 None,
             )
 

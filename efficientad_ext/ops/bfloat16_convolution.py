@@ -31,7 +31,8 @@ def bfloat16_convolution(
 
     For the convolutions of the patch description networks and of the autoencoder (EfficientAD,
     appendix A) in training on a CPU that has AMX; other CPUs compute it by vectors, without haste.
-    Products are added up in float32, forward and backward. Differentiable any number of times, the
+    Products are added up in float32, forward and backward; the sums are rounded to bfloat16, but for
+    the weight's gradient. Differentiable any number of times, the
     first time by these kernels. The same bits with any number of threads.
 
     Args:

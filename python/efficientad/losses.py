@@ -58,9 +58,10 @@ def training_losses(
     plain = image if penalty is None else torch.cat([image, penalty])
     imitating_teacher, imitating_autoencoder = student_halves(networks.student, plain, augmented)
     reconstruction = full_precision(networks.autoencoder(autoencoder_input(augmented)))
-    penalized = imitating_teacher[count:]
+    # Split rather than sliced: the gradients of slices are maps of zeros to be filled and added.
+    imitating, penalized = imitating_teacher.split([count, plain.shape[0] - count])
     return Losses(
-        hard=ops.hard_feature_loss(teacher[:count], imitating_teacher[:count], p_hard),
+        hard=ops.hard_feature_loss(teacher[:count], imitating, p_hard),
         penalty=None if penalty is None else _mean_square(penalized, torch.zeros_like(penalized)),
         autoencoder=_mean_square(reconstruction, teacher[count:]),
         student_autoencoder=_mean_square(reconstruction, imitating_autoencoder),
@@ -83,10 +84,10 @@ def student_halves(
     assert isinstance(last, nn.Conv2d)
     assert last.bias is not None
     hidden = student[:-1](torch.cat([plain, augmented]))
-    count = plain.shape[0]
-    first, second = slice(None, FEATURE_CHANNELS), slice(FEATURE_CHANNELS, None)
-    teacher_half = convolution(hidden[:count], last.weight[first], last.bias[first])
-    autoencoder_half = convolution(hidden[count:], last.weight[second], last.bias[second])
+    of_plain, of_augmented = hidden.split([plain.shape[0], augmented.shape[0]])
+    weights, biases = last.weight.split(FEATURE_CHANNELS), last.bias.split(FEATURE_CHANNELS)
+    teacher_half = convolution(of_plain, weights[0], biases[0])
+    autoencoder_half = convolution(of_augmented, weights[1], biases[1])
     return full_precision(teacher_half), full_precision(autoencoder_half)
 
 
