@@ -87,8 +87,12 @@ class ConvolutionKind:
         """
         check_feature_maps("x", x)
         if x.dtype not in self.types or weight.dtype != _summed(x.dtype):
-            pairs = " or ".join(f"{one} and {_summed(one)}" for one in self.types)
-            raise TypeError(f"x is of {x.dtype} and weight of {weight.dtype}; expected {pairs}")
+            types = " or ".join(map(str, self.types))
+            weights = " or ".join(str(_summed(one)) for one in self.types)
+            raise TypeError(
+                f"x is of {x.dtype} and weight of {weight.dtype}; expected x of {types}, "
+                f"and weight of {weights} with it"
+            )
         if not self.fits(x, weight):
             taps = f"{', '.join(map(str, self.kernels[:-1]))} or {self.kernels[-1]}"
             raise ValueError(

@@ -142,7 +142,11 @@ def test_fake_tensors(in_layout):
     ("changes", "error", "sentence"),
     [
         ({"x": torch.zeros(64, 8, 8)}, ValueError, r"expected \(N, C, H, W\)"),
-        ({"x": torch.zeros(1, 64, 8, 8).half()}, TypeError, "expected both of float32 or float64"),
+        (
+            {"x": torch.zeros(1, 64, 8, 8).half()},
+            TypeError,
+            "expected x of torch.float32 or torch.float64",
+        ),
         ({"weight": torch.zeros(64, 64, 3, 3).double()}, TypeError, "weight of torch.float64"),
         ({"weight": torch.zeros(64, 64, 3)}, ValueError, r"expected \(O, C, K, K\)"),
         ({"weight": torch.zeros(64, 64, 5, 5)}, ValueError, "K 3 or 4"),
@@ -175,7 +179,7 @@ FILTERS, MAPS = torch.zeros(64, 3, 3, 128), torch.zeros(2, 6, 6, 128)
 @pytest.mark.parametrize(
     ("kernel", "arguments", "sentence"),
     [
-        ("winograd_weights", (FILTERS.half(), False, FILTERS), "neither float32 nor float64"),
+        ("winograd_weights", (FILTERS, False, FILTERS.half()), "neither float32 nor float64"),
         ("winograd_weights", (FILTERS[..., :100], False, FILTERS), "multiples of 64"),
         ("winograd_weights", (FILTERS[..., :0], False, FILTERS), "multiples of 64"),
         ("winograd_weights", (FILTERS, False, torch.zeros(64 * 35 * 128)), "number of elements"),

@@ -31,9 +31,9 @@ def bfloat16_convolution(
 
     For the convolutions of the patch description networks and of the autoencoder (EfficientAD,
     appendix A) in training on a CPU that has AMX; other CPUs compute it by vectors, without haste.
-    Products are added up in float32, forward and backward; the sums are rounded to bfloat16, but for
-    the weight's gradient. Differentiable any number of times, the
-    first time by these kernels. The same bits with any number of threads.
+    Products are added up in float32, forward and backward, and the sums rounded to bfloat16 but for
+    the weight's gradient. Differentiable any number of times, the first time by these kernels. The
+    same bits with any number of threads.
 
     Args:
         x: (N, C, H, W) in the CPU's memory, bfloat16. Channels-last is read in place.
