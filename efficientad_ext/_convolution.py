@@ -49,7 +49,8 @@ class ConvolutionKind:
         name: the op's.
         convolution: the kernel; its transposed convolution gives the input's gradient.
         weights: the kernel that brings a weight into the order in which ``convolution`` reads it.
-        numbers: of such a weight, from one filter of so many taps along either axis.
+        weight_size: how many numbers of such a weight one filter becomes, by its taps along either
+            axis.
         filter_gradient: the kernel that computes the weight's gradient.
         types: of the maps. The weight's type is theirs, or float32 where they are bfloat16.
         kernels: how many taps along either axis there may be.
@@ -58,13 +59,16 @@ class ConvolutionKind:
     name: str
     convolution: str
     weights: str
-    numbers: Callable[[int], int]
+    weight_size: Callable[[int], int]
     filter_gradient: str
     types: tuple[torch.dtype, ...]
     kernels: tuple[int, ...]
 
     def fits(self, x: Tensor, weight: Tensor, stride: int = 1) -> bool:
-        """Whether it computes a convolution of ``weight``, (O, C, K, K), over ``x``."""
+        """Whether it computes convolutions of ``weight``, (O, C, K, K), over maps as ``x``.
+
+        Of these, the type and the place count.
+        """
         return (
             x.device.type == weight.device.type == "cpu"
             and x.dtype in self.types
@@ -87,12 +91,10 @@ class ConvolutionKind:
         """
         check_feature_maps("x", x)
         if x.dtype not in self.types or weight.dtype != _summed(x.dtype):
-            types = " or ".join(map(str, self.types))
-            weights = " or ".join(str(_summed(one)) for one in self.types)
-            raise TypeError(
-                f"x is of {x.dtype} and weight of {weight.dtype}; expected x of {types}, "
-                f"and weight of {weights} with it"
-            )
+            fitting = " or ".join(f"x of {one} with weight of {_summed(one)}" for one in self.types)
+            raise TypeError(f"x is of {x.dtype} and weight of {weight.dtype}; expected {fitting}")
+        if x.device.type != "cpu":
+            raise ValueError(f"x is on {x.device}; expected it on the CPU")
         if not self.fits(x, weight):
             taps = f"{', '.join(map(str, self.kernels[:-1]))} or {self.kernels[-1]}"
             raise ValueError(
@@ -103,11 +105,13 @@ class ConvolutionKind:
         if weight.shape[1] != x.shape[1]:
             raise ValueError(f"weight is for {weight.shape[1]} channels, but x has {x.shape[1]}")
         if bias is not None and (
-            tuple(bias.shape) != (weight.shape[0],) or bias.dtype != weight.dtype
+            tuple(bias.shape) != (weight.shape[0],)
+            or bias.dtype != weight.dtype
+            or bias.device != weight.device
         ):
             raise ValueError(
-                f"bias has shape {tuple(bias.shape)} and element type {bias.dtype}; expected "
-                f"({weight.shape[0]},) and {weight.dtype}"
+                f"bias has shape {tuple(bias.shape)} and element type {bias.dtype} and is on "
+                f"{bias.device}; expected ({weight.shape[0]},) and {weight.dtype} on the CPU"
             )
         padding = check_whole("padding", padding)
         if not 0 <= padding < kernel:
@@ -174,7 +178,7 @@ class ConvolutionKind:
             return output
         outputs, kernel = output.shape[1], weight.shape[2]
         filters = weight.shape[0] * weight.shape[1]
-        packed = x.new_empty((outputs, filters // outputs * self.numbers(kernel)))
+        packed = x.new_empty((outputs, filters // outputs * self.weight_size(kernel)))
         backend.run(self.weights, x.device, _last(weight), transposed, packed)
         backend.run(
             self.convolution,
@@ -249,5 +253,5 @@ def _input_gradient_by_torch(
 
 
 def _weight_gradient_by_torch(gradient: Tensor, x: Tensor, kernel: int, padding: int) -> Tensor:
-    shape = (gradient.shape[1], x.shape[1], kernel, kernel)
-    return grad.conv2d_weight(x, shape, gradient, padding=padding).to(_summed(x.dtype))
+    shape, summed = (gradient.shape[1], x.shape[1], kernel, kernel), _summed(x.dtype)
+    return grad.conv2d_weight(x.to(summed), shape, gradient.to(summed), padding=padding)

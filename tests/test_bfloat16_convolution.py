@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from convolutions import assert_repeatable, with_gradients
 
 from efficientad_ext import _C, ops, reference
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 on_each_backend = pytest.mark.usefixtures("bfloat16_backend")
 
-# Fewer pixels than are added up at a time, more, and images that begin in the midst of those; odd
-# and even lengths of rows; x, outputs, kernel, padding.
+# Fewer pixels than are added up at a time, exactly as many, and more; images that begin in the
+# midst of those; rows longer than those, of odd and even lengths; x, outputs, kernel, padding.
 CASES = [
     ((2, 64, 5, 6), 128, 4, 0),
     ((1, 128, 4, 3), 64, 3, 0),
@@ -18,6 +19,10 @@ CASES = [
     ((2, 64, 6, 9), 64, 2, 1),
     ((3, 64, 14, 11), 64, 3, 1),
     ((2, 64, 12, 9), 192, 4, 3),
+    ((1, 64, 16, 32), 64, 1, 0),
+    ((1, 64, 16, 32), 64, 2, 0),
+    ((1, 64, 16, 32), 64, 4, 0),
+    ((1, 64, 3, 600), 64, 3, 0),
     ((1, 128, 31, 33), 64, 4, 0),
 ]
 
@@ -30,13 +35,6 @@ def operands(case):
     weight = weight.bfloat16().float()
     output = reference.bfloat16_convolution(x, weight, padding=padding)
     return x, weight, torch.randn(outputs), torch.randn(output.shape).bfloat16()
-
-
-def with_gradients(convolve, x, weight, bias, gradient, padding):
-    """The output and the gradients of x, weight and bias."""
-    variables = [tensor.detach().requires_grad_() for tensor in (x, weight, bias)]
-    output = convolve(*variables, padding=padding)
-    return output, *torch.autograd.grad(output, variables, gradient)
 
 
 @on_each_backend
@@ -61,13 +59,15 @@ def test_matches_reference(case, in_layout, assert_matches):
 
 
 @on_each_backend
-def test_weight_is_rounded(assert_matches):
-    x, weight, _, _ = operands(CASES[5])
-    weight = weight * (1 + 2**-9)
-    expected = reference.bfloat16_convolution(x.double(), weight.bfloat16().double(), padding=1)
-    rounded = ops.bfloat16_convolution(x, weight, padding=1)
-    assert_matches(rounded, expected, torch.bfloat16)
-    assert torch.equal(rounded, ops.bfloat16_convolution(x, weight.bfloat16().float(), padding=1))
+def test_weight_is_rounded_to_nearest():
+    x, _, _, gradient = operands(CASES[5])
+    weight = torch.randn(64, 64, 3, 3)
+    bias = torch.zeros(64)
+    results = [
+        with_gradients(ops.bfloat16_convolution, x, weights, bias, gradient, 1)
+        for weights in (weight, weight.bfloat16().float())
+    ]
+    assert all(map(torch.equal, *results))
 
 
 @on_each_backend
@@ -83,44 +83,52 @@ def test_without_bias_and_with_what_needs_no_gradient(assert_matches):
     assert_matches(weight.grad, double.grad, torch.float32, 2)
 
 
-def test_second_derivatives():
-    x, weight, _, _ = operands(CASES[5])
+def test_gradients_with_a_graph(assert_matches):
+    """Which torch computes, and as exactly."""
+    x, weight, bias, gradient = operands(CASES[5])
     found = []
-    for convolve, variables in (
-        (ops.bfloat16_convolution, (x, weight)),
-        (reference.bfloat16_convolution, (x.double(), weight.double())),
+    for convolve, to in (
+        (ops.bfloat16_convolution, lambda tensor: tensor),
+        (reference.bfloat16_convolution, torch.Tensor.double),
     ):
-        variables = [variable.detach().requires_grad_() for variable in variables]
+        variables = [to(tensor).requires_grad_() for tensor in (x, weight, bias)]
         output = convolve(*variables, padding=1)
-        (slope,) = torch.autograd.grad(output.square().sum(), variables[0], create_graph=True)
-        found.append(torch.autograd.grad(slope.square().sum(), variables))
-    for one, other in zip(*found, strict=True):
+        gradients = torch.autograd.grad(output, variables, to(gradient), create_graph=True)
+        slope = sum(one.square().sum() for one in gradients[:2])
+        second = torch.autograd.grad(slope, variables[:2])
+        found.append(([one.detach() for one in gradients], second))
+    (first, second), (expected, expected_second) = found
+    tolerances = (torch.bfloat16, torch.float32, torch.bfloat16)
+    for one, other, dtype in zip(first, expected, tolerances, strict=True):
+        assert_matches(one, other, dtype, 2)
+    for one, other in zip(second, expected_second, strict=True):
         assert float((one.double() - other).norm() / other.norm()) < 0.02
+
+
+def test_an_expanded_gradient(assert_matches):
+    x, weight, _, _ = operands(CASES[5])
+    weight.requires_grad_()
+    output = ops.bfloat16_convolution(x, weight, padding=1)
+    output.sum().backward()
+    ones = torch.ones(output.shape, dtype=torch.float64)
+    expected = torch.nn.grad.conv2d_weight(x.double(), weight.shape, ones, padding=1)
+    assert_matches(weight.grad, expected, torch.float32, 2)
 
 
 @on_each_backend
 def test_repeatable_with_any_number_of_threads():
-    case = CASES[6]
-    tensors = operands(case)
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2, 5, 64):
-            torch.set_num_threads(count)
-            results.append(with_gradients(ops.bfloat16_convolution, *tensors, case[3])[:3])
-    finally:
-        torch.set_num_threads(threads)
-    for result in results[1:]:
-        assert all(map(torch.equal, result, results[0]))
+    tensors = operands(CASES[6])
+    assert_repeatable(lambda: with_gradients(ops.bfloat16_convolution, *tensors, CASES[6][3])[:3])
 
 
 def test_sums_beyond_the_second_level_cache(assert_matches):
-    """More channels than a thread adds to at once."""
-    x, gradient = torch.randn(1, 256, 9, 8).bfloat16(), torch.randn(1, 256, 6, 5).bfloat16()
-    weight = torch.zeros(256, 256, 4, 4, requires_grad=True)
-    ops.bfloat16_convolution(x, weight).backward(gradient)
-    expected = torch.nn.grad.conv2d_weight(x.double(), weight.shape, gradient.double())
-    assert_matches(weight.grad, expected, torch.float32, 2)
+    """More of them than one thread adds to at once."""
+    x, gradient = torch.randn(1, 9, 8, 512).bfloat16(), torch.randn(1, 6, 5, 512).bfloat16()
+    filters = torch.empty(512, 4, 4, 512)
+    _C.cpu.filter_gradient(1, x, gradient, 0, filters)
+    planes = [maps.double().permute(0, 3, 1, 2) for maps in (x, gradient)]
+    expected = torch.nn.grad.conv2d_weight(planes[0], (512, 512, 4, 4), planes[1])
+    assert_matches(filters.permute(0, 3, 1, 2), expected, torch.float32, 2)
 
 
 def test_filter_gradient_of_no_image(bfloat16_backend):
@@ -169,7 +177,7 @@ def test_fake_tensors(in_layout):
         (
             {"x": torch.zeros(1, 64, 8, 8)},
             TypeError,
-            "expected x of torch.bfloat16, and weight of torch.float32 with it",
+            "expected x of torch.bfloat16 with weight of torch.float32",
         ),
         ({"weight": torch.zeros(64, 64, 3, 3).bfloat16()}, TypeError, "weight of torch.bfloat16"),
         ({"weight": torch.zeros(64, 64, 5, 5)}, ValueError, "K 1, 2, 3 or 4"),
@@ -177,6 +185,11 @@ def test_fake_tensors(in_layout):
         ({"weight": torch.zeros(64, 64, 3, 3, device="meta")}, ValueError, "on the CPU"),
         ({"weight": torch.zeros(64, 128, 3, 3)}, ValueError, "for 128 channels, but x has 64"),
         ({"bias": torch.zeros(64).bfloat16()}, ValueError, r"\(64,\) and torch.float32"),
+        (
+            {"bias": torch.zeros(64, device="meta")},
+            ValueError,
+            "on meta; expected .* on the CPU",
+        ),
         ({"padding": 3}, ValueError, "expected 0 to 2"),
     ],
 )

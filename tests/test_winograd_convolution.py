@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from convolutions import assert_repeatable, with_gradients
 
 from efficientad_ext import _C, ops, reference
 
@@ -30,13 +31,6 @@ def operands(case, dtype, device="cpu"):
     )
     tensors = (x, weight, torch.randn(outputs), gradient)
     return [tensor.to(dtype).to(device) for tensor in tensors]
-
-
-def with_gradients(convolve, x, weight, bias, gradient, padding):
-    """The output and the gradients of x, weight and bias."""
-    variables = [tensor.detach().requires_grad_() for tensor in (x, weight, bias)]
-    output = convolve(*variables, padding=padding)
-    return output, *torch.autograd.grad(output, variables, gradient)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -85,18 +79,8 @@ def test_gradients_of_any_order(padding):
 
 
 def test_repeatable_with_any_number_of_threads(winograd):
-    case = CASES[5]
-    tensors = operands(case, winograd.dtype)
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2, 5, 64):
-            torch.set_num_threads(count)
-            results.append(with_gradients(ops.winograd_convolution, *tensors, case[3])[:3])
-    finally:
-        torch.set_num_threads(threads)
-    for result in results[1:]:
-        assert all(map(torch.equal, result, results[0]))
+    tensors = operands(CASES[5], winograd.dtype)
+    assert_repeatable(lambda: with_gradients(ops.winograd_convolution, *tensors, CASES[5][3])[:3])
 
 
 def test_filter_gradient_of_no_image(winograd):
@@ -145,7 +129,13 @@ def test_fake_tensors(in_layout):
         (
             {"x": torch.zeros(1, 64, 8, 8).half()},
             TypeError,
-            "expected x of torch.float32 or torch.float64",
+            "expected x of torch.float32 with weight of torch.float32 or x of torch.float64 with",
+        ),
+        ({"x": torch.zeros(1, 64, 8, 8, device="meta")}, ValueError, "x is on meta"),
+        (
+            {"bias": torch.zeros(64, device="meta")},
+            ValueError,
+            "on meta; expected .* on the CPU",
         ),
         ({"weight": torch.zeros(64, 64, 3, 3).double()}, TypeError, "weight of torch.float64"),
         ({"weight": torch.zeros(64, 64, 3)}, ValueError, r"expected \(O, C, K, K\)"),

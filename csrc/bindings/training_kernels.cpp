@@ -11,37 +11,36 @@ constexpr std::int64_t kChannelMultiple = 64;
 
 // What a kind of convolutions computes in, and how it reads filters.
 struct Kind {
-  const char* sentence;  // that the types are others
   bool (*takes)(ScalarType type);
-  int smallest_kernel;
-  std::int64_t (*numbers)(std::int64_t kernel);  // of a weight, from one filter
+  const char* wrong_types;
+  std::int64_t smallest_kernel;
+  const char* wrong_filters;
+  std::int64_t (*weight_size)(std::int64_t kernel);  // numbers of a weight, from one filter
 };
 
-constexpr Kind kSegment{"the maps and the weight are not bfloat16",
-                        [](ScalarType type) { return type == ScalarType::bfloat16; }, 1,
-                        [](std::int64_t kernel) { return kernel * kernel; }};
+constexpr Kind kSegment{
+    [](ScalarType type) { return type == ScalarType::bfloat16; },
+    "the maps and the weight are not bfloat16", 1,
+    "expected filters (output channels, kernel, kernel, input channels), the kernel 1 to 4, the "
+    "channels multiples of 64",
+    [](std::int64_t kernel) { return kernel * kernel; }};
 constexpr Kind kWinograd{
-    "the maps and the weight are neither float32 nor float64",
-    [](ScalarType type) { return type == ScalarType::float32 || type == ScalarType::float64; }, 3,
-    [](std::int64_t) {
-      constexpr std::int64_t kPoints = winograd::kPoints;
-      return kPoints * kPoints;
-    }};
+    [](ScalarType type) { return type == ScalarType::float32 || type == ScalarType::float64; },
+    "the maps and the weight are neither float32 nor float64", 3,
+    "expected filters (output channels, kernel, kernel, input channels), the kernel 3 or 4, the "
+    "channels multiples of 64",
+    [](std::int64_t) { return std::int64_t{winograd::kPoints} * winograd::kPoints; }};
 
 // (output channels, kernel, kernel, input channels), in the accumulator of `type`.
 Tensor filters_of(Call& call, py::handle object, const Kind& kind, ScalarType type) {
-  require(kind.takes(type), kind.sentence);
+  require(kind.takes(type), kind.wrong_types);
   const Tensor filters = call.tensor(object);
   require(filters.type == accumulator_type(type), "the filters are not of the accumulator's type");
   require(filters.dimensions == 4 && filters.shape[1] == filters.shape[2] &&
               filters.shape[1] >= kind.smallest_kernel && filters.shape[1] <= 4 &&
               filters.shape[0] > 0 && filters.shape[0] % kChannelMultiple == 0 &&
               filters.shape[3] > 0 && filters.shape[3] % kChannelMultiple == 0,
-          kind.smallest_kernel == 1
-              ? "expected filters (output channels, kernel, kernel, input channels), the kernel 1 "
-                "to 4, the channels multiples of 64"
-              : "expected filters (output channels, kernel, kernel, input channels), the kernel 3 "
-                "or 4, the channels multiples of 64");
+          kind.wrong_filters);
   return filters;
 }
 
@@ -53,7 +52,7 @@ void bind_weights(py::module_& module, const Target& target, const char* name, c
     Call call(target);
     const Tensor to = call.tensor(weight);
     const Tensor from = filters_of(call, filters, kind, to.type);
-    require(to.elements() == from.shape[0] * from.shape[3] * kind.numbers(from.shape[1]),
+    require(to.elements() == from.shape[0] * from.shape[3] * kind.weight_size(from.shape[1]),
             "the weight has another number of elements than the filters give");
     const ConvolutionWeights problem{
         to.type,    dense_data(from), from.shape[0], from.shape[3], static_cast<int>(from.shape[1]),

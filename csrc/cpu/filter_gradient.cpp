@@ -1,4 +1,5 @@
 #include "cpu/buffer.h"
+#include "cpu/cache.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/pixel_products.h"
@@ -8,36 +9,46 @@
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {
 
-// Channels whose gradients are turned at a time: a cache line of a pixel.
+// A unit: output channels whose gradients are transposed together, a cache line of each pixel.
 constexpr std::int64_t kUnitOutputs = 32;
 constexpr std::int64_t kUnitBlocks = kUnitOutputs / kProductChannels;
 
-// Sums that a thread adds to by turns: half of the second-level cache.
-constexpr std::int64_t kSumBytes = std::int64_t{1} << 20;
+constexpr std::int64_t kLineBytes = 64;
+constexpr std::int64_t kLineNumbers = kLineBytes / sizeof(BFloat16);
+
+// What a chunk's pixels have in a map: one pointer each, and one for the pixel before.
+using ChunkPixels = const BFloat16 * [kChunkPixels + 1];
 
 class Gradient {
  public:
   explicit Gradient(const FilterGradient& problem)
       : problem_(problem),
         input_blocks_(problem.input_channels / kProductChannels),
+        taps_(problem.kernel * problem.kernel),
         rows_(problem.input_height + 2 * problem.padding),
         row_pixels_((problem.input_width + 2 * problem.padding + 1) / 2 * 2),
         chunks_((problem.batch * rows_ * row_pixels_ + kChunkPixels - 1) / kChunkPixels),
-        // What the last taps see from the last chunk on, and a line.
-        block_pitch_((chunks_ * kChunkPixels + (problem.kernel - 1) * row_pixels_ + 4) *
-                     kPixelNumbers),
-        unit_sums_(kUnitOutputs * problem.kernel * problem.kernel * problem.input_channels) {}
+        // The last taps read kernel - 1 rows and two pixels behind the last chunk. One cache line
+        // more, so that the blocks do not fall into the same sets of the caches.
+        block_pitch_((chunks_ * kChunkPixels + (problem.kernel - 1) * row_pixels_ + 2) *
+                         kPixelNumbers +
+                     kLineNumbers) {}
 
   Status run(const Execution& execution) {
     if (!reserve()) return kOutOfMemory;
     parallel_ranges(team_for(execution, input_blocks_ * block_pitch_), problem_.batch * rows_,
                     [&](int, std::int64_t begin, std::int64_t end) {
-                      for (std::int64_t row = begin; row < end; ++row) pair_up(row);
+                      for (std::int64_t row = begin; row < end; ++row) write_pairs(row);
                     });
+    // A unit's input blocks are split between threads where there are more of these than units.
     const std::int64_t units = problem_.output_channels / kUnitOutputs;
+    const Team team = team_for(execution, chunks_ * kChunkPixels * taps_ * problem_.input_channels *
+                                              problem_.output_channels);
+    splits_ = (team.useful + units - 1) / units;
+    if (splits_ > input_blocks_) splits_ = input_blocks_;
     return parallel_ranges_with_status(
-        team_for(execution, chunks_ * kChunkPixels * unit_sums_ * units), units,
-        [&](int, std::int64_t begin, std::int64_t end) { return sum_up(begin, end); });
+        team, units * splits_,
+        [&](int, std::int64_t begin, std::int64_t end) { return sum_parts(begin, end); });
   }
 
  private:
@@ -45,14 +56,13 @@ class Gradient {
     const std::int64_t longest = problem_.input_channels > problem_.output_channels
                                      ? problem_.input_channels
                                      : problem_.output_channels;
-    constexpr std::int64_t kLine = 64, kLineNumbers = kLine / sizeof(BFloat16);
     if (!zeros_.reserve(longest) || !memory_.reserve(input_blocks_ * block_pitch_ + kLineNumbers)) {
       return false;
     }
     std::memset(zeros_.data(), 0, static_cast<std::size_t>(longest) * sizeof(BFloat16));
     const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(memory_.data());
-    pairs_ = reinterpret_cast<BFloat16*>((address + kLine - 1) / kLine * kLine);
-    // Behind the last image, what taps see is multiplied by gradients of zero.
+    pairs_ = reinterpret_cast<BFloat16*>((address + kLineBytes - 1) / kLineBytes * kLineBytes);
+    // Behind the last image the gradients are zero, but what they multiply must not be NaN.
     const std::int64_t seen = problem_.batch * rows_ * row_pixels_ * kPixelNumbers;
     for (std::int64_t block = 0; block < input_blocks_; ++block) {
       std::memset(pairs_ + block * block_pitch_ + seen, 0,
@@ -70,9 +80,9 @@ class Gradient {
     return static_cast<const BFloat16*>(problem_.input) + index * problem_.input_channels;
   }
 
-  // Writes a row of inputs, padded: [input_blocks_][row_pixels_ / 2][kProductChannels][2], the
-  // blocks at block_pitch_.
-  void pair_up(std::int64_t row) {
+  // A row of inputs, padded: [input_blocks_][row_pixels_ / 2][kProductChannels][2], the blocks at
+  // block_pitch_.
+  void write_pairs(std::int64_t row) {
     for (std::int64_t column = 0; column < row_pixels_; column += 2) {
       const BFloat16* const left = input(row, column);
       const BFloat16* const right = input(row, column + 1);
@@ -87,9 +97,9 @@ class Gradient {
     }
   }
 
-  // Where the gradients of a chunk's pixels are, and of the one before. There are zeros where no
-  // output is: in the last rows and columns of an image, and around all of them.
-  void find(std::int64_t chunk, const BFloat16* (&pixels)[kChunkPixels + 1]) const {
+  // zeros_ where there is no output: in the last rows and columns of a padded image, before the
+  // first pixel, and behind the last image.
+  void locate_gradients(std::int64_t chunk, ChunkPixels& pixels) const {
     const std::int64_t first = chunk * kChunkPixels;
     std::int64_t x = first % row_pixels_ - 1, y = first / row_pixels_ % rows_;
     std::int64_t image = first / row_pixels_ / rows_;
@@ -111,9 +121,8 @@ class Gradient {
     }
   }
 
-  // Writes the rows of kUnitOutputs channels from `output` on.
-  static void turn(const BFloat16* const (&pixels)[kChunkPixels + 1], std::int64_t output,
-                   BFloat16* rows) {
+  // Rows of pixels of a unit's channels: [kUnitOutputs][kGradientPitch].
+  static void transpose_gradients(const ChunkPixels& pixels, std::int64_t output, BFloat16* rows) {
     for (std::int64_t channel = 0; channel < kUnitOutputs; ++channel) {
       rows[channel * kGradientPitch + kPixelsBefore - 1] = pixels[0][output + channel];
     }
@@ -135,42 +144,48 @@ class Gradient {
     }
   }
 
-  // All sums of some units of output channels.
-  Status sum_up(std::int64_t begin, std::int64_t end) const {
-    const std::int64_t fitting =
-        kSumBytes / (unit_sums_ * static_cast<std::int64_t>(sizeof(float)));
-    const std::int64_t at_once = fitting < 1 ? 1 : fitting < end - begin ? fitting : end - begin;
-    Scratch<float> sums(at_once * unit_sums_);
+  std::int64_t output_of(std::int64_t part) const { return part / splits_ * kUnitOutputs; }
+  Range blocks_of(std::int64_t part) const {
+    return part_of(input_blocks_, part % splits_, splits_);
+  }
+
+  // Some parts at a time, whose sums fill half of the second-level cache.
+  Status sum_parts(std::int64_t begin, std::int64_t end) const {
+    const std::int64_t part_sums =
+        kUnitBlocks * ((input_blocks_ + splits_ - 1) / splits_) * taps_ * kProductSums;
+    std::int64_t at_once =
+        cpu::second_level_cache() / 2 / (part_sums * static_cast<std::int64_t>(sizeof(float)));
+    if (at_once > end - begin) at_once = end - begin;
+    if (at_once < 1) at_once = 1;
+    Scratch<float> sums(at_once * part_sums);
     Scratch<BFloat16> gradients(kUnitOutputs * kGradientPitch);
     if (sums.data() == nullptr || gradients.data() == nullptr) return kOutOfMemory;
-    const BFloat16* pixels[kChunkPixels + 1];
+    ChunkPixels pixels;
     const PixelProducts products(problem_.kernel);
     for (std::int64_t first = begin; first < end; first += at_once) {
       const std::int64_t count = at_once < end - first ? at_once : end - first;
-      std::memset(sums.data(), 0, static_cast<std::size_t>(count * unit_sums_) * sizeof(float));
+      std::memset(sums.data(), 0, static_cast<std::size_t>(count * part_sums) * sizeof(float));
       for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
-        find(chunk, pixels);
-        for (std::int64_t unit = 0; unit < count; ++unit) {
-          turn(pixels, (first + unit) * kUnitOutputs, gradients.data());
-          add(chunk, gradients.data(), products, sums.data() + unit * unit_sums_);
+        locate_gradients(chunk, pixels);
+        for (std::int64_t i = 0; i < count; ++i) {
+          transpose_gradients(pixels, output_of(first + i), gradients.data());
+          add(chunk, blocks_of(first + i), gradients.data(), products, sums.data() + i * part_sums);
         }
       }
-      for (std::int64_t unit = 0; unit < count; ++unit) {
-        write((first + unit) * kUnitOutputs, sums.data() + unit * unit_sums_);
-      }
+      for (std::int64_t i = 0; i < count; ++i) write(first + i, sums.data() + i * part_sums);
     }
     return kOk;
   }
 
-  // Sums of a unit: [kUnitBlocks][input_blocks_][tap row][tap column][gradient channel of the
-  // block][input channel of the block].
-  void add(std::int64_t chunk, const BFloat16* gradients, const PixelProducts& products,
-           float* sums) const {
-    for (std::int64_t block = 0; block < kUnitBlocks; ++block) {
+  // sums: [kUnitBlocks][input blocks][tap rows][tap columns][gradient channels of a block][input
+  // channels of a block].
+  void add(std::int64_t chunk, const Range& blocks, const BFloat16* gradients,
+           const PixelProducts& products, float* sums) const {
+    for (std::int64_t unit_block = 0; unit_block < kUnitBlocks; ++unit_block) {
       const BFloat16* const from =
-          gradients + block * kProductChannels * kGradientPitch + kPixelsBefore;
-      for (std::int64_t input_block = 0; input_block < input_blocks_; ++input_block) {
-        const BFloat16* const inputs = pairs_ + input_block * block_pitch_;
+          gradients + unit_block * kProductChannels * kGradientPitch + kPixelsBefore;
+      for (std::int64_t block = blocks.begin; block < blocks.end; ++block) {
+        const BFloat16* const inputs = pairs_ + block * block_pitch_;
         for (int row = 0; row < problem_.kernel; ++row) {
           products.add(from, inputs + (chunk * kChunkPixels + row * row_pixels_) * kPixelNumbers,
                        sums);
@@ -180,19 +195,19 @@ class Gradient {
     }
   }
 
-  void write(std::int64_t output, const float* sums) const {
-    const std::int64_t taps = problem_.kernel * problem_.kernel;
-    float* to =
-        static_cast<float*>(problem_.filter_gradient) + output * taps * problem_.input_channels;
-    for (std::int64_t channel = 0; channel < kUnitOutputs; ++channel) {
-      const float* const block = sums +
-                                 channel / kProductChannels * input_blocks_ * taps * kProductSums +
-                                 channel % kProductChannels * kProductChannels;
-      for (std::int64_t tap = 0; tap < taps; ++tap) {
-        for (std::int64_t input_block = 0; input_block < input_blocks_; ++input_block) {
-          std::memcpy(to, block + (input_block * taps + tap) * kProductSums,
-                      kProductChannels * sizeof(float));
-          to += kProductChannels;
+  void write(std::int64_t part, const float* sums) const {
+    const Range blocks = blocks_of(part);
+    float* const filters = static_cast<float*>(problem_.filter_gradient) +
+                           output_of(part) * taps_ * problem_.input_channels;
+    for (std::int64_t unit_block = 0; unit_block < kUnitBlocks; ++unit_block) {
+      for (std::int64_t block = blocks.begin; block < blocks.end; ++block) {
+        for (std::int64_t tap = 0; tap < taps_; ++tap) {
+          for (std::int64_t channel = 0; channel < kProductChannels; ++channel) {
+            const std::int64_t filter = (unit_block * kProductChannels + channel) * taps_ + tap;
+            std::memcpy(filters + filter * problem_.input_channels + block * kProductChannels, sums,
+                        kProductChannels * sizeof(float));
+            sums += kProductChannels;
+          }
         }
       }
     }
@@ -200,10 +215,11 @@ class Gradient {
 
   const FilterGradient& problem_;
   const std::int64_t input_blocks_;
+  const std::int64_t taps_;
   const std::int64_t rows_, row_pixels_;  // of an image, padded
   const std::int64_t chunks_;
   const std::int64_t block_pitch_;  // numbers from a block of inputs to the next
-  const std::int64_t unit_sums_;
+  std::int64_t splits_ = 1;         // of a unit's input blocks; units * splits_ parts
   Scratch<BFloat16> zeros_;
   Buffer<BFloat16> memory_;
   BFloat16* pairs_ = nullptr;  // in memory_, aligned

@@ -8,7 +8,8 @@
 
 #include <cstdint>
 
-#include "cpu/simd.h"
+#include "cpu/multiplier.h"
+#include "cpu/transpose.h"
 #if defined(EFFICIENTAD_TILES)
 #include "cpu/tiles.h"
 #endif
@@ -18,7 +19,7 @@ namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 inline constexpr std::int64_t kProductChannels = 16;
 inline constexpr std::int64_t kProductSums = kProductChannels * kProductChannels;
 
-// Numbers of input from one pixel to the next, taking pairs as two.
+// Numbers for each pixel in a block of pairs; a pair holds two pixels.
 inline constexpr std::int64_t kPixelNumbers = kProductChannels;
 
 // Pixels that sums in memory are read and written once for: their gradients fill a third of the
@@ -30,9 +31,9 @@ inline constexpr std::int64_t kChunkPixels = 512;
 inline constexpr std::int64_t kPixelsBefore = 32;
 inline constexpr std::int64_t kGradientPitch = kPixelsBefore + kChunkPixels;
 
-// To sums [taps][gradient channels][input channels], those of a chunk are added; the taps lie side
-// by side. `gradients` is where the chunk's pixels begin in the first row, `inputs` the pairs that
-// the first tap sees from there on.
+// Adds a chunk's products to sums [taps][gradient channels][input channels] of one row of taps.
+// `gradients` points at the chunk's first pixel of the first channel, `inputs` at the pair that the
+// first tap reads for that pixel.
 class PixelProducts {
  public:
   explicit PixelProducts(int taps) : taps_(taps) {
@@ -117,16 +118,26 @@ class PixelProducts {
     Vector<float> totals[kVectors];
     for (std::int64_t v = 0; v < kVectors; ++v) totals[v] = load(sums + v * kLanes<float>);
     for (std::int64_t pixel = 0; pixel < kChunkPixels; pixel += 2) {
-      const Vector<float> first = broadcast(bfloat16_to_float(gradients[pixel]));
-      const Vector<float> second = broadcast(bfloat16_to_float(gradients[pixel + 1]));
       for (std::int64_t v = 0; v < kVectors; ++v) {
-        Vector<std::uint32_t> pairs;
-        std::memcpy(&pairs, inputs + pixel * kPixelNumbers + 2 * v * kLanes<float>, sizeof(pairs));
-        totals[v] += first * reinterpret_cast<Vector<float> >(pairs << 16);
-        totals[v] += second * reinterpret_cast<Vector<float> >(pairs & 0xffff0000u);
+        add_pair(totals[v], gradients + pixel,
+                 inputs + pixel * kPixelNumbers + 2 * v * kLanes<float>);
       }
     }
     for (std::int64_t v = 0; v < kVectors; ++v) store(sums + v * kLanes<float>, totals[v]);
+  }
+
+  static void add_pair(Vector<float>& total, const BFloat16* gradients, const BFloat16* inputs) {
+#if defined(__AVX512BF16__)
+    using Method = Multiplier<BFloat16>;
+    Method::add(total, Method::spread(gradients), Method::weights(inputs));
+#else
+    Pairs pairs;
+    std::memcpy(&pairs, inputs, sizeof(pairs));
+    total +=
+        broadcast(bfloat16_to_float(gradients[0])) * reinterpret_cast<Vector<float> >(pairs << 16);
+    total += broadcast(bfloat16_to_float(gradients[1])) *
+             reinterpret_cast<Vector<float> >(pairs & 0xffff0000u);
+#endif
   }
 #endif
 

@@ -26,11 +26,10 @@ class WeightPanels {
 
   void write(std::int64_t panel) const {
     BFloat16* to = weight_ + panel * kPanel * channels_ * kernel_ * kernel_;
-    const std::int64_t block = block_channels(ScalarType::bfloat16);
-    for (std::int64_t first = 0; first < channels_; first += block) {
+    for (std::int64_t first = 0; first < channels_; first += kBlockChannels) {
       for (int column = 0; column < kernel_; ++column) {
         for (int row = 0; row < kernel_; ++row) {
-          for (std::int64_t channel = first; channel < first + block; channel += kSquare) {
+          for (std::int64_t channel = first; channel < first + kBlockChannels; channel += kSquare) {
             write_channels(panel * kPanel, channel, row, column, to);
             to += kSquare * kPanel;
           }
@@ -40,6 +39,7 @@ class WeightPanels {
   }
 
  private:
+  static constexpr std::int64_t kBlockChannels = kBlockBytes / sizeof(BFloat16);
   static constexpr int kInterleave = kWeightLayout<BFloat16>.interleave;
   static_assert(kInterleave == 1 || kInterleave == 2);
 

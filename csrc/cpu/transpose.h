@@ -36,7 +36,7 @@ inline void transpose(Vector<Element> (&rows)[kSquare]) {
 
 using Pairs = Vector<std::uint32_t>;
 
-// Lane i holds first[i], and second[i] behind it.
+// Lane i holds first[i] in its lower half and second[i] in its upper half.
 inline Pairs pairs_of(const BFloat16* first, const BFloat16* second) {
   typename VectorType<std::uint16_t, kVectorBytes / 2>::type low, high;
   std::memcpy(&low, first, sizeof(low));

@@ -1,3 +1,6 @@
+// The gradient of filters by Winograd's method (winograd_convolution.h): for tiles of 7 - kernel
+// outputs along either axis, whose gradients are the filter, and kernel x kernel sums, which are
+// the outputs; added up over all tiles before A is applied.
 #include "cpu/kernels.h"
 #include "cpu/multiply.h"
 #include "cpu/parallel.h"

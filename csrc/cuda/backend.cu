@@ -21,7 +21,7 @@ const Backend& backend() {
       resize_normalize,
       image_convolution,
       segment_convolution,
-      nullptr,  // what trainings run beside it: cuDNN does there
+      nullptr,  // segment_weights, filter_gradient: on a GPU trainings use cuDNN
       nullptr,
       nullptr,  // winograd_convolution and what belongs to it: tensor cores round too much for it
       nullptr,

@@ -11,7 +11,7 @@ _KIND = ConvolutionKind(
     name="bfloat16_convolution",
     convolution="segment_convolution",
     weights="segment_weights",
-    numbers=lambda taps: taps**2,
+    weight_size=lambda taps: taps**2,
     filter_gradient="filter_gradient",
     types=(torch.bfloat16,),
     kernels=(1, 2, 3, 4),
@@ -32,8 +32,9 @@ def bfloat16_convolution(
     For the convolutions of the patch description networks and of the autoencoder (EfficientAD,
     appendix A) in training on a CPU that has AMX; other CPUs compute it by vectors, without haste.
     Products are added up in float32, forward and backward, and the sums rounded to bfloat16 but for
-    the weight's gradient. Differentiable any number of times, the first time by these kernels. The
-    same bits with any number of threads.
+    the weight's gradient. Differentiable any number of times: by these kernels, or, where a graph
+    of the gradients is recorded, by torch's. The same bits with any number of threads, torch's sum
+    for the bias's gradient aside.
 
     Args:
         x: (N, C, H, W) in the CPU's memory, bfloat16. Channels-last is read in place.

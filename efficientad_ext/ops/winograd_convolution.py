@@ -7,11 +7,12 @@ from torch import Tensor
 
 from efficientad_ext._convolution import ConvolutionKind
 
+_POINTS = 36
 _KIND = ConvolutionKind(
     name="winograd_convolution",
     convolution="winograd_convolution",
     weights="winograd_weights",
-    numbers=lambda _taps: 36,
+    weight_size=lambda _taps: _POINTS,
     filter_gradient="winograd_filter_gradient",
     types=(torch.float32, torch.float64),
     kernels=(3, 4),
@@ -31,8 +32,9 @@ def winograd_convolution(
 
     Winograd's minimal filtering (Lavin and Gray, CVPR 2016) on tiles of 6x6 inputs, forward and
     backward: for the convolutions of the patch description networks and of the autoencoder
-    (EfficientAD, appendix A) in training on a CPU. Differentiable any number of times, the first
-    time by these kernels. The same bits with any number of threads.
+    (EfficientAD, appendix A) in training on a CPU. Differentiable any number of times: by these
+    kernels, or, where a graph of the gradients is recorded, by torch's. The same bits with any
+    number of threads, torch's sum for the bias's gradient aside.
 
     Args:
         x: (N, C, H, W) in the CPU's memory, float32 or float64. Channels-last is read in place.

@@ -26,10 +26,10 @@ def convolution(
     if not torch.is_autocast_enabled(x.device.type):
         if can_be_winograd(x, weight, stride=stride):
             return ops.winograd_convolution(x, weight, bias, padding=padding)
-    elif _HAS_TILES and x.device.type == "cpu":
-        x = x.bfloat16()  # as torch's does, too
-        if can_be_bfloat16(x, weight, stride=stride):
-            return ops.bfloat16_convolution(x, weight, bias, padding=padding)
+    elif _HAS_TILES and torch.get_autocast_dtype(x.device.type) == torch.bfloat16:
+        rounded = x.bfloat16()
+        if can_be_bfloat16(rounded, weight, stride=stride):
+            return ops.bfloat16_convolution(rounded, weight, bias, padding=padding)
     return functional.conv2d(x, weight, bias, stride, padding)
 
 
