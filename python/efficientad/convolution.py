@@ -23,10 +23,11 @@ def convolution(
 
     Args: those of ``torch.nn.functional.conv2d``.
     """
-    if not torch.is_autocast_enabled(x.device.type):
+    device = x.device.type
+    if not torch.is_autocast_enabled(device):
         if can_be_winograd(x, weight, stride=stride):
             return ops.winograd_convolution(x, weight, bias, padding=padding)
-    elif _HAS_TILES and torch.get_autocast_dtype(x.device.type) == torch.bfloat16:
+    elif _HAS_TILES and device == "cpu" and torch.get_autocast_dtype(device) == torch.bfloat16:
         rounded = x.bfloat16()
         if can_be_bfloat16(rounded, weight, stride=stride):
             return ops.bfloat16_convolution(rounded, weight, bias, padding=padding)
