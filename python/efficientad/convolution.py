@@ -57,8 +57,9 @@ class Convolution(nn.Conv2d):
 class PaddedConvolution(Convolution):
     """Adds the padding in a step of its own.
 
-    On a CPU this makes torch's gradient of a PDN's weights faster, and so a step of the
-    distillation, by a fifth; the autoencoder gains nothing from it.
+    On a CPU this makes torch's gradient of the first layer's weights faster, and so a step of the
+    distillation by a fifth. Layers that kernels of this package compute lose next to nothing, and
+    the autoencoder would gain nothing.
     """
 
     def forward(self, features: Tensor) -> Tensor:
