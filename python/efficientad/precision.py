@@ -27,8 +27,8 @@ def precision_on(device: torch.device, precision: Precision) -> Literal["float32
     """What to compute in on a device.
 
     "auto" is bfloat16 where that is faster: on CUDA from compute capability 8.0 on, and on
-    processors with AMX. It is float32 elsewhere, for which this package has convolutions of its own
-    on CPUs. On processors that do not multiply bfloat16 as such, torch computes it without its fast
+    processors with AMX. It is float32 elsewhere. For either this package has convolutions of its
+    own on CPUs. On processors that do not multiply bfloat16 as such, torch computes it without its fast
     convolutions, many times slower than float32: who asks for it there is told.
     """
     if precision == "auto":
