@@ -28,8 +28,8 @@ def precision_on(device: torch.device, precision: Precision) -> Literal["float32
 
     "auto" is bfloat16 where that is faster: on CUDA from compute capability 8.0 on, and on
     processors with AMX. It is float32 elsewhere. For either this package has convolutions of its
-    own on CPUs. On processors that do not multiply bfloat16 as such, torch computes it without its fast
-    convolutions, many times slower than float32: who asks for it there is told.
+    own on CPUs. On processors that do not multiply bfloat16 as such, torch computes it without its
+    fast convolutions, many times slower than float32: who asks for it there is told.
     """
     if precision == "auto":
         return "bfloat16" if _bfloat16_is_faster(device) else "float32"
