@@ -35,7 +35,7 @@ def _empty_last(
     return tensor.new_empty((batch, height, width, channels), dtype=dtype).permute(0, 3, 1, 2)
 
 
-def output_shape(x: Tensor, weight: Tensor, padding: int) -> tuple[int, int, int, int]:
+def _output_shape(x: Tensor, weight: Tensor, padding: int) -> tuple[int, int, int, int]:
     """That of a convolution of stride 1."""
     height, width = (length + 2 * padding - weight.shape[2] + 1 for length in x.shape[2:])
     return x.shape[0], weight.shape[0], height, width
@@ -116,7 +116,7 @@ class ConvolutionKind:
         padding = check_whole("padding", padding)
         if not 0 <= padding < kernel:
             raise ValueError(f"padding is {padding}; expected 0 to {kernel - 1}")
-        if min(output_shape(x, weight, padding)[2:]) < 1:
+        if min(_output_shape(x, weight, padding)[2:]) < 1:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, smaller than the kernel {kernel}x{kernel} with a "
                 f"padding of {padding}"
@@ -224,7 +224,7 @@ class ConvolutionKind:
 
 
 def _forward_fake(x: Tensor, weight: Tensor, _bias: Tensor | None, padding: int) -> Tensor:
-    return _empty_last(x, output_shape(x, weight, padding))
+    return _empty_last(x, _output_shape(x, weight, padding))
 
 
 def _input_gradient_fake(
