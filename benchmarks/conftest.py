@@ -71,6 +71,37 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a PDN-S at 256x256 whose convolution has more than three input channels."""
+
+    name: str
+    channels: int
+    outputs: int
+    kernel: int
+    side: int
+
+    def operands(self, dtype: torch.dtype) -> list[torch.Tensor]:
+        """Maps of that type, a weight and a bias in float32; channels-last, with gradients."""
+        shape = (self.outputs, self.channels, self.kernel, self.kernel)
+        x = torch.randn(1, self.channels, self.side, self.side).to(dtype)
+        tensors = (x, torch.randn(shape))
+        last = [tensor.contiguous(memory_format=torch.channels_last) for tensor in tensors]
+        return [tensor.requires_grad_() for tensor in (*last, torch.randn(self.outputs))]
+
+
+LAYERS = (
+    Layer("stage 2", 128, 256, 4, 126),
+    Layer("layer 3", 256, 256, 3, 61),
+    Layer("last", 256, 384, 4, 59),
+)
+
+
+@pytest.fixture(params=LAYERS, ids=lambda layer: layer.name)
+def layer(request: pytest.FixtureRequest) -> Layer:
+    return request.param  # type: ignore[no-any-return]
+
+
 def processor_of(device: torch.device) -> str:
     return f"cpu {gate.processor()}" if device.type == "cpu" else device.type
 

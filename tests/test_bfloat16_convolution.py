@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from convolutions import assert_repeatable, with_gradients
+from convolutions import (
+    assert_repeatable,
+    check_empty_batch,
+    check_fake_tensors,
+    with_gradients,
+)
 
 from efficientad_ext import _C, ops, reference
 
@@ -140,11 +145,7 @@ def test_filter_gradient_of_no_image(bfloat16_backend):
 
 @on_each_backend
 def test_empty_batch():
-    x, weight, bias, gradient = operands(((0, 64, 6, 6), 64, 3, 0))
-    output, *gradients = with_gradients(ops.bfloat16_convolution, x, weight, bias, gradient, 0)
-    assert output.shape == (0, 64, 4, 4)
-    assert gradients[0].shape == x.shape
-    assert not gradients[1].any()
+    check_empty_batch(ops.bfloat16_convolution, *operands(((0, 64, 6, 6), 64, 3, 0)))
 
 
 @on_each_backend
@@ -159,15 +160,8 @@ def test_nan_reaches_the_outputs_that_see_it_and_no_others():
 
 def test_fake_tensors(in_layout):
     x, weight, bias, gradient = operands(CASES[5])
-    x, weight, gradient = in_layout(x), in_layout(weight), in_layout(gradient)
-    x.requires_grad_(), weight.requires_grad_(), gradient.requires_grad_()
-    raw = torch.ops.efficientad_ext
-    for op, arguments in (
-        (raw.bfloat16_convolution, (x, weight, bias, 1)),
-        (raw.bfloat16_convolution_input_gradient, (gradient, weight, [14, 11], 1)),
-        (raw.bfloat16_convolution_weight_gradient, (gradient, x, 3, 1)),
-    ):
-        torch.library.opcheck(op.default, arguments)
+    maps = in_layout(x), in_layout(weight), bias, in_layout(gradient)
+    check_fake_tensors("bfloat16_convolution", *maps, 1)
 
 
 @pytest.mark.parametrize(

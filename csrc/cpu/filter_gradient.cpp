@@ -1,6 +1,7 @@
 #include "cpu/buffer.h"
 #include "cpu/cache.h"
 #include "cpu/kernels.h"
+#include "cpu/padded_maps.h"
 #include "cpu/parallel.h"
 #include "cpu/pixel_products.h"
 #include "cpu/scratch.h"
@@ -32,7 +33,11 @@ class Gradient {
         // more, so that the blocks do not fall into the same sets of the caches.
         block_pitch_((chunks_ * kChunkPixels + (problem.kernel - 1) * row_pixels_ + 2) *
                          kPixelNumbers +
-                     kLineNumbers) {}
+                     kLineNumbers),
+        inputs_(problem.input, problem.batch, problem.input_height, problem.input_width,
+                problem.input_channels),
+        gradients_(problem.output_gradient, problem.batch, problem.height, problem.width,
+                   problem.output_channels) {}
 
   Status run(const Execution& execution) {
     if (!reserve()) return kOutOfMemory;
@@ -53,13 +58,10 @@ class Gradient {
 
  private:
   bool reserve() {
-    const std::int64_t longest = problem_.input_channels > problem_.output_channels
-                                     ? problem_.input_channels
-                                     : problem_.output_channels;
-    if (!zeros_.reserve(longest) || !memory_.reserve(input_blocks_ * block_pitch_ + kLineNumbers)) {
+    if (!inputs_.reserve() || !gradients_.reserve() ||
+        !memory_.reserve(input_blocks_ * block_pitch_ + kLineNumbers)) {
       return false;
     }
-    std::memset(zeros_.data(), 0, static_cast<std::size_t>(longest) * sizeof(BFloat16));
     const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(memory_.data());
     pairs_ = reinterpret_cast<BFloat16*>((address + kLineBytes - 1) / kLineBytes * kLineBytes);
     // Behind the last image the gradients are zero, but what they multiply must not be NaN.
@@ -71,21 +73,14 @@ class Gradient {
     return true;
   }
 
-  const BFloat16* input(std::int64_t row, std::int64_t column) const {
-    const std::int64_t y = row % rows_ - problem_.padding, x = column - problem_.padding;
-    if (y < 0 || y >= problem_.input_height || x < 0 || x >= problem_.input_width) {
-      return zeros_.data();
-    }
-    const std::int64_t index = (row / rows_ * problem_.input_height + y) * problem_.input_width + x;
-    return static_cast<const BFloat16*>(problem_.input) + index * problem_.input_channels;
-  }
-
   // A row of inputs, padded: [input_blocks_][row_pixels_ / 2][kProductChannels][2], the blocks at
   // block_pitch_.
   void write_pairs(std::int64_t row) {
+    const std::int64_t image = row / rows_, y = row % rows_ - problem_.padding;
     for (std::int64_t column = 0; column < row_pixels_; column += 2) {
-      const BFloat16* const left = input(row, column);
-      const BFloat16* const right = input(row, column + 1);
+      const std::int64_t x = column - problem_.padding;
+      const BFloat16* const left = inputs_.pixel(image, y, x);
+      const BFloat16* const right = inputs_.pixel(image, y, x + 1);
       BFloat16* to = pairs_ + (row * row_pixels_ + column) * kPixelNumbers;
       for (std::int64_t block = 0; block < problem_.input_channels; block += kProductChannels) {
         for (std::int64_t lane = 0; lane < kProductChannels; lane += kSquare) {
@@ -97,7 +92,7 @@ class Gradient {
     }
   }
 
-  // zeros_ where there is no output: in the last rows and columns of a padded image, before the
+  // Zeros where there is no output: in the last rows and columns of a padded image, before the
   // first pixel, and behind the last image.
   void locate_gradients(std::int64_t chunk, ChunkPixels& pixels) const {
     const std::int64_t first = chunk * kChunkPixels;
@@ -111,12 +106,7 @@ class Gradient {
           ++image;
         }
       }
-      const bool inside =
-          x >= 0 && x < problem_.width && y < problem_.height && image < problem_.batch;
-      const std::int64_t index = (image * problem_.height + y) * problem_.width + x;
-      pixel = inside ? static_cast<const BFloat16*>(problem_.output_gradient) +
-                           index * problem_.output_channels
-                     : zeros_.data();
+      pixel = gradients_.pixel(image, y, x);
       ++x;
     }
   }
@@ -220,7 +210,7 @@ class Gradient {
   const std::int64_t chunks_;
   const std::int64_t block_pitch_;  // numbers from a block of inputs to the next
   std::int64_t splits_ = 1;         // of a unit's input blocks; units * splits_ parts
-  Scratch<BFloat16> zeros_;
+  PaddedMaps<BFloat16> inputs_, gradients_;
   Buffer<BFloat16> memory_;
   BFloat16* pairs_ = nullptr;  // in memory_, aligned
 };

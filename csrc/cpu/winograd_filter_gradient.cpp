@@ -3,6 +3,7 @@
 // the outputs; added up over all tiles before A is applied.
 #include "cpu/kernels.h"
 #include "cpu/multiply.h"
+#include "cpu/padded_maps.h"
 #include "cpu/parallel.h"
 #include "cpu/scratch.h"
 #include "cpu/winograd_transforms.h"
@@ -24,7 +25,11 @@ class GradientAtPoints {
       : problem_(problem),
         tile_rows_((problem.height + kTile - 1) / kTile),
         tile_columns_((problem.width + kTile - 1) / kTile),
-        tiles_(problem.batch * tile_rows_ * tile_columns_) {
+        tiles_(problem.batch * tile_rows_ * tile_columns_),
+        input_maps_(problem.input, problem.batch, problem.input_height, problem.input_width,
+                    problem.input_channels),
+        gradient_maps_(problem.output_gradient, problem.batch, problem.height, problem.width,
+                       problem.output_channels) {
     const auto bytes = [](std::int64_t numbers) {
       return kPlanePoints * numbers * static_cast<std::int64_t>(sizeof(Number));
     };
@@ -74,23 +79,10 @@ class GradientAtPoints {
   static constexpr int kTile = kPoints - kTaps + 1;
 
   bool reserve() {
-    const std::int64_t longest = problem_.input_channels > problem_.output_channels
-                                     ? problem_.input_channels
-                                     : problem_.output_channels;
-    const bool done =
-        zeros_.reserve(longest) && inputs_.reserve(kPlanePoints * input_pitch_) &&
-        gradients_.reserve(kPlanePoints * gradient_pitch_) &&
-        sums_.reserve(kPlanePoints * problem_.input_channels * problem_.output_channels);
-    if (!done) return false;
-    std::memset(zeros_.data(), 0, static_cast<std::size_t>(longest) * sizeof(Number));
-    return true;
-  }
-
-  // Pixels outside of the maps [batch][height][width][channels] are zeros.
-  const Number* pixel(const void* maps, std::int64_t image, std::int64_t height, std::int64_t width,
-                      std::int64_t channels, std::int64_t row, std::int64_t column) const {
-    if (row < 0 || row >= height || column < 0 || column >= width) return zeros_.data();
-    return static_cast<const Number*>(maps) + ((image * height + row) * width + column) * channels;
+    return input_maps_.reserve() && gradient_maps_.reserve() &&
+           inputs_.reserve(kPlanePoints * input_pitch_) &&
+           gradients_.reserve(kPlanePoints * gradient_pitch_) &&
+           sums_.reserve(kPlanePoints * problem_.input_channels * problem_.output_channels);
   }
 
   // Writes a tile's values: of the inputs [kPlanePoints][at_once_][input_channels], of the
@@ -102,9 +94,8 @@ class GradientAtPoints {
     const Number* pixels[kPoints][kPoints];
     for (int row = 0; row < kPoints; ++row) {
       for (int column = 0; column < kPoints; ++column) {
-        pixels[row][column] = pixel(problem_.input, image, problem_.input_height,
-                                    problem_.input_width, problem_.input_channels,
-                                    top + row - problem_.padding, left + column - problem_.padding);
+        pixels[row][column] = input_maps_.pixel(image, top + row - problem_.padding,
+                                                left + column - problem_.padding);
       }
     }
     for (std::int64_t channel = 0; channel < problem_.input_channels; channel += kLanes<Number>) {
@@ -117,9 +108,7 @@ class GradientAtPoints {
     }
     for (int row = 0; row < kTile; ++row) {
       for (int column = 0; column < kTile; ++column) {
-        pixels[row][column] =
-            pixel(problem_.output_gradient, image, problem_.height, problem_.width,
-                  problem_.output_channels, top + row, left + column);
+        pixels[row][column] = gradient_maps_.pixel(image, top + row, left + column);
       }
     }
     for (std::int64_t channel = 0; channel < problem_.output_channels; channel += kLanes<Number>) {
@@ -151,7 +140,8 @@ class GradientAtPoints {
           problem_.input_channels,
           {input + tile * problem_.input_channels, 1, gradient + tile * kPanel, panel_pitch},
           {&offset, 1, left < kTilesInCache ? left : kTilesInCache, problem_.input_channels, 1},
-          {begins ? zeros_.data() : sums, begins ? 0 : std::int64_t{kGroup<Number>}, sums});
+          {begins ? gradient_maps_.zeros() : sums, begins ? 0 : std::int64_t{kGroup<Number>},
+           sums});
     }
   }
 
@@ -191,7 +181,8 @@ class GradientAtPoints {
   const FilterGradient& problem_;
   const std::int64_t tile_rows_, tile_columns_, tiles_;
   std::int64_t at_once_, input_pitch_, gradient_pitch_;
-  Scratch<Number> zeros_, inputs_, gradients_, sums_;
+  PaddedMaps<Number> input_maps_, gradient_maps_;
+  Scratch<Number> inputs_, gradients_, sums_;  // at the points
 };
 
 template <class Number>
