@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from efficientad.convolution import Convolution
-from efficientad.networks import Networks, ReLUPool
+from efficientad.convolution import Convolution, ConvReLUPool
+from efficientad.networks import Networks
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,8 +19,6 @@ QUANTILES = (0.5, 1.5, 0.5, 1.5)
 
 def _by_torch(module: nn.Module) -> nn.Module:
     """A layer as torch has it, on the same parameters."""
-    if isinstance(module, ReLUPool):
-        return nn.Sequential(nn.ReLU(), nn.AvgPool2d(2))
     if not isinstance(module, Convolution):
         return module
     stride, padding = module.stride[0], int(module.padding[0])
@@ -28,6 +26,8 @@ def _by_torch(module: nn.Module) -> nn.Module:
         module.in_channels, module.out_channels, module.kernel_size[0], stride, padding
     )
     plain.weight, plain.bias = module.weight, module.bias
+    if isinstance(module, ConvReLUPool):
+        return nn.Sequential(plain, nn.ReLU(), nn.AvgPool2d(2))
     return plain
 
 

@@ -79,7 +79,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 for dtype in (torch.float64, torch.float32)
             ]
             metafunc.parametrize(("backend", "winograd_type"), types, indirect=["backend"])
-        elif "bfloat16_backend" in metafunc.fixturenames:
+        elif "training_backend" in metafunc.fixturenames:
             on_a_cpu = [*_C.cpu_instruction_sets, "emulated_amx"]
             metafunc.parametrize("backend", on_a_cpu, indirect=True)
         else:
@@ -208,8 +208,8 @@ def winograd(
 
 
 @pytest.fixture
-def bfloat16_backend(kernels: Callable[[str], _registry.Backend]) -> _registry.Backend:
-    """Each of the backends that have what trainings run beside convolutions in bfloat16."""
+def training_backend(kernels: Callable[[str], _registry.Backend]) -> _registry.Backend:
+    """Each of the backends that have what only trainings run."""
     return kernels("filter_gradient")
 
 

@@ -12,7 +12,7 @@ from convolutions import (
 from efficientad_ext import _C, ops, reference
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
-on_each_backend = pytest.mark.usefixtures("bfloat16_backend")
+on_each_backend = pytest.mark.usefixtures("training_backend")
 
 # Fewer pixels than are added up at a time, exactly as many, and more; images that begin in the
 # midst of those; rows longer than those, of odd and even lengths; x, outputs, kernel, padding.
@@ -136,10 +136,10 @@ def test_sums_beyond_the_second_level_cache(assert_matches):
     assert_matches(filters.permute(0, 3, 1, 2), expected, torch.float32, 2)
 
 
-def test_filter_gradient_of_no_image(bfloat16_backend):
+def test_filter_gradient_of_no_image(training_backend):
     gradient = torch.full((64, 3, 3, 64), 3.0)
     maps = [torch.zeros(0, length, length, 64).bfloat16() for length in (6, 4)]
-    bfloat16_backend.run("filter_gradient", torch.device("cpu"), *maps, 0, gradient)
+    training_backend.run("filter_gradient", torch.device("cpu"), *maps, 0, gradient)
     assert not gradient.any()
 
 

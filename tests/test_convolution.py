@@ -23,7 +23,7 @@ def called(monkeypatch):
 
         return call
 
-    for name in ("winograd_convolution", "bfloat16_convolution"):
+    for name in ("winograd_convolution", "bfloat16_convolution", "image_conv_relu_pool"):
         monkeypatch.setattr(convolution.ops, name, spied(name))
     monkeypatch.setattr(convolution, "_HAS_TILES", True)
     return names
@@ -82,4 +82,40 @@ def test_without_amx_torch_does_bfloat16(called, monkeypatch):
     monkeypatch.setattr(convolution, "_HAS_TILES", False)
     with torch.autocast("cpu", torch.bfloat16):
         convolution.convolution(maps(), filters(), None)
+        convolution.conv_relu_pool(maps(3).detach(), filters(3), None)
     assert not called
+
+
+@pytest.mark.parametrize("autocast", [torch.bfloat16, None])
+def test_a_stage_on_images_is_one_op(called, autocast):
+    x, weight, bias = maps(3).detach(), filters(3), torch.randn(64, requires_grad=True)
+    outputs = []
+    for function, paddings in ((convolution.conv_relu_pool, (3, 1)), (by_torch, (3, 1))):
+        with torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None):
+            outputs.append(function(x, weight, bias, *paddings))
+    assert called == ["image_conv_relu_pool"]
+    assert outputs[0].dtype == outputs[1].dtype == (autocast or torch.float32)
+    one, other = (output.detach().double() for output in outputs)
+    assert float((one - other).norm() / other.norm()) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("x", "autocast"),
+    [
+        (maps(3), torch.bfloat16),  # whose gradient is wanted
+        (maps(3).detach(), torch.float16),
+        (maps(5).detach(), torch.bfloat16),
+    ],
+)
+def test_any_other_stage_is_a_convolution_and_a_pool(called, x, autocast):
+    weight = filters(x.shape[1])
+    with torch.autocast("cpu", autocast):
+        actual = convolution.conv_relu_pool(x, weight, None)
+        expected = by_torch(x, weight, None)
+    assert not called
+    assert torch.equal(actual, expected)
+
+
+def by_torch(x, weight, bias, padding=0, pool_padding=0):
+    activation = functional.conv2d(x, weight, bias, padding=padding)
+    return ops.relu_pool(activation, pool_padding=pool_padding)

@@ -24,6 +24,10 @@ OPS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     ),
     "conv_relu_pool": (lambda x: ops.conv_relu_pool(x, x.new_ones(4, 3, 2, 2)), (1, 3, 6, 6)),
     "hard_feature_loss": (lambda x: ops.hard_feature_loss(x, x.new_zeros(x.shape)), (1, 3, 4, 4)),
+    "image_conv_relu_pool": (
+        lambda x: ops.image_conv_relu_pool(x, x.new_ones(64, 3, 4, 4)),
+        (1, 3, 6, 6),
+    ),
     "normalize_and_combine": (
         lambda x: ops.normalize_and_combine(x, x.new_zeros(x.shape), QUANTILES, (128, 128))[0],
         (1, 1, 24, 24),

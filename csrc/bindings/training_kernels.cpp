@@ -1,6 +1,7 @@
 #include "bindings/training_kernels.h"
 
 #include "bindings/call.h"
+#include "efficientad/image_convolution.h"
 
 namespace py = pybind11;
 
@@ -97,6 +98,90 @@ void bind_filter_gradient(py::module_& module, const Target& target, const char*
   });
 }
 
+constexpr const char* kWrongImages =
+    "expected images (batch, 3, height, width) of the accumulator of the maps' type, at least one "
+    "window of the pool large";
+constexpr const char* kWrongFilters =
+    "expected filters (output channels, 4, 4, 3) of the images' type, the output channels a "
+    "multiple of 64, and as many biases";
+constexpr const char* kWrongMaps =
+    "the maps (batch, height, width, channels) do not fit the images";
+constexpr const char* kWrongActive =
+    "expected the bits of what is active (batch, convolved height, width, channels / 8) in uint8";
+
+bool has_shape(const Tensor& tensor, std::initializer_list<std::int64_t> shape) {
+  if (tensor.dimensions != static_cast<int>(shape.size())) return false;
+  const std::int64_t* length = tensor.shape;
+  for (const std::int64_t expected : shape) {
+    if (*length++ != expected) return false;
+  }
+  return true;
+}
+
+// The tensors that the forward and the backward kernel have in common.
+struct ImageStage {
+  ScalarType type;
+  const void* image;
+  std::int64_t batch, height, width, output_channels;
+  void *filters, *bias, *maps;
+  std::uint8_t* active;  // nullptr for None
+};
+
+ImageStage image_stage(Call& call, py::handle image, py::handle filters, py::handle bias,
+                       py::handle maps, const py::object& active) {
+  const Tensor x = call.tensor(image), w = call.tensor(filters), b = call.tensor(bias);
+  const Tensor y = call.tensor(maps);
+  require(x.type == accumulator_type(y.type) && x.dimensions == 4 && x.shape[1] == 3 &&
+              x.shape[2] > kImageKernel && x.shape[3] > kImageKernel,
+          kWrongImages);
+  const std::int64_t batch = x.shape[0], outputs = w.shape[0];
+  require(w.type == x.type && b.type == x.type &&
+              has_shape(w, {outputs, kImageKernel, kImageKernel, 3}) && outputs > 0 &&
+              outputs % kChannelMultiple == 0 && has_shape(b, {outputs}),
+          kWrongFilters);
+  const std::int64_t rows = (x.shape[2] - kImageKernel + 1) / 2;
+  const std::int64_t columns = (x.shape[3] - kImageKernel + 1) / 2;
+  require(has_shape(y, {batch, rows, columns, outputs}), kWrongMaps);
+  std::uint8_t* bits = nullptr;
+  if (!active.is_none()) {
+    const Tensor a = call.tensor(active);
+    require(
+        a.type == ScalarType::uint8 && has_shape(a, {batch, 2 * rows, 2 * columns, outputs / 8}),
+        kWrongActive);
+    bits = static_cast<std::uint8_t*>(dense_data(a));
+  }
+  return {y.type,  dense_data(x), batch,         x.shape[2],    x.shape[3],
+          outputs, dense_data(w), dense_data(b), dense_data(y), bits};
+}
+
+void bind_image_conv_relu_pool(py::module_& module, const Target& target) {
+  if (target.backend->image_conv_relu_pool == nullptr) return;
+  module.def("image_conv_relu_pool", [target](std::int64_t context, py::handle image,
+                                              py::handle filters, py::handle bias, int pool_padding,
+                                              py::handle output, const py::object& active) {
+    Call call(target);
+    const ImageStage stage = image_stage(call, image, filters, bias, output, active);
+    require(pool_padding == 0 || pool_padding == 1, "the pooling's padding is neither 0 nor 1");
+    const ImageConvReluPool problem{stage.type,   stage.image,   stage.batch, stage.height,
+                                    stage.width,  stage.filters, stage.bias,  stage.output_channels,
+                                    pool_padding, stage.maps,    stage.active};
+    call.run(target.backend->image_conv_relu_pool, problem, context);
+  });
+  module.def(
+      "image_conv_relu_pool_gradient",
+      [target](std::int64_t context, py::handle image, const py::object& active,
+               py::handle output_gradient, py::handle filter_gradient, py::handle bias_gradient) {
+        Call call(target);
+        const ImageStage stage =
+            image_stage(call, image, filter_gradient, bias_gradient, output_gradient, active);
+        require(stage.active != nullptr, kWrongActive);
+        const ImageConvReluPoolGradient problem{
+            stage.type,   stage.image, stage.batch,           stage.height,  stage.width,
+            stage.active, stage.maps,  stage.output_channels, stage.filters, stage.bias};
+        call.run(target.backend->image_conv_relu_pool_gradient, problem, context);
+      });
+}
+
 }  // namespace
 
 void bind_training_kernels(py::module_& module, const Target& target) {
@@ -106,6 +191,7 @@ void bind_training_kernels(py::module_& module, const Target& target) {
   bind_filter_gradient(module, target, "filter_gradient", kSegment, backend.filter_gradient);
   bind_filter_gradient(module, target, "winograd_filter_gradient", kWinograd,
                        backend.winograd_filter_gradient);
+  bind_image_conv_relu_pool(module, target);
 }
 
 }  // namespace efficientad::bindings

@@ -7,19 +7,23 @@ namespace efficientad {
 #if defined(EFFICIENTAD_X86_64)
 // Beyond AVX-512, only the convolutions have something to gain. Each of these sets is the one below
 // with convolutions of its own.
-#define EFFICIENTAD_CONVOLUTIONS_OVER(set, below)                                               \
-  namespace set {                                                                               \
-  Status image_convolution(const ImageConvolution& problem, const Execution& execution);        \
-  Status segment_convolution(const SegmentConvolution& problem, const Execution& execution);    \
-  Status segment_weights(const ConvolutionWeights& problem, const Execution& execution);        \
-  Status filter_gradient(const FilterGradient& problem, const Execution& execution);            \
-  WeightLayout weight_layout(ScalarType type);                                                  \
-  const Backend& backend() {                                                                    \
-    static const Backend kernels =                                                              \
-        with_convolutions(below::backend(), {image_convolution, segment_convolution,            \
-                                             segment_weights, filter_gradient, weight_layout}); \
-    return kernels;                                                                             \
-  }                                                                                             \
+#define EFFICIENTAD_CONVOLUTIONS_OVER(set, below)                                            \
+  namespace set {                                                                            \
+  Status image_convolution(const ImageConvolution& problem, const Execution& execution);     \
+  Status segment_convolution(const SegmentConvolution& problem, const Execution& execution); \
+  Status segment_weights(const ConvolutionWeights& problem, const Execution& execution);     \
+  Status filter_gradient(const FilterGradient& problem, const Execution& execution);         \
+  Status image_conv_relu_pool(const ImageConvReluPool& problem, const Execution& execution); \
+  Status image_conv_relu_pool_gradient(const ImageConvReluPoolGradient& problem,             \
+                                       const Execution& execution);                          \
+  WeightLayout weight_layout(ScalarType type);                                               \
+  const Backend& backend() {                                                                 \
+    static const Backend kernels = with_convolutions(                                        \
+        below::backend(),                                                                    \
+        {image_convolution, segment_convolution, segment_weights, filter_gradient,           \
+         image_conv_relu_pool, image_conv_relu_pool_gradient, weight_layout});               \
+    return kernels;                                                                          \
+  }                                                                                          \
   }
 #endif
 

@@ -32,12 +32,7 @@ class FeatureWriter {
     }
   }
 
- private:
-  // A pixel's share of a group is one cache line. Where many channels lie between it and that of
-  // the next pixel, the caches are slow to fetch these lines before they are written.
-  static constexpr bool kOneLine = kVectorBytes == 64 && kGroup<Scalar> * sizeof(Scalar) == 64;
-  static constexpr std::int64_t kFewChannels = 64;
-
+  // Where a tile's first output lies.
   Scalar* first_of(const ConvolutionTile& tile) const {
     const std::int64_t window = grid_.pooled ? 2 : 1;
     const std::int64_t row = tile.image * (grid_.height / window) + tile.row / window;
@@ -60,6 +55,12 @@ class FeatureWriter {
       store(destination + channel, value(channel));
     }
   }
+
+ private:
+  // A pixel's share of a group is one cache line. Where many channels lie between it and that of
+  // the next pixel, the caches are slow to fetch these lines before they are written.
+  static constexpr bool kOneLine = kVectorBytes == 64 && kGroup<Scalar> * sizeof(Scalar) == 64;
+  static constexpr std::int64_t kFewChannels = 64;
 
   template <class Function>
   void store_all(const ConvolutionTile& tile, const Number* sums, const Function& function) const {

@@ -24,6 +24,8 @@ const Backend& backend() {
       segment_convolution,
       segment_weights,
       filter_gradient,
+      image_conv_relu_pool,
+      image_conv_relu_pool_gradient,
       winograd_convolution,
       winograd_weights,
       winograd_filter_gradient,

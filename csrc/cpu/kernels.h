@@ -23,6 +23,9 @@ Status image_convolution(const ImageConvolution& problem, const Execution& execu
 Status segment_convolution(const SegmentConvolution& problem, const Execution& execution);
 Status segment_weights(const ConvolutionWeights& problem, const Execution& execution);
 Status filter_gradient(const FilterGradient& problem, const Execution& execution);
+Status image_conv_relu_pool(const ImageConvReluPool& problem, const Execution& execution);
+Status image_conv_relu_pool_gradient(const ImageConvReluPoolGradient& problem,
+                                     const Execution& execution);
 Status winograd_convolution(const SegmentConvolution& problem, const Execution& execution);
 Status winograd_weights(const ConvolutionWeights& problem, const Execution& execution);
 Status winograd_filter_gradient(const FilterGradient& problem, const Execution& execution);

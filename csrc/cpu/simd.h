@@ -275,4 +275,51 @@ inline double* append(double* destination, Mask<double> mask, Vector<double> val
   return destination;
 }
 
+// --- Bit i stands for lane i. ---
+
+inline std::uint32_t bits_of(Mask<float> mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
+#elif defined(__AVX2__)
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
+#else
+  std::uint32_t bits = 0;
+  for (int lane = 0; lane < kLanes<float>; ++lane) bits |= (mask[lane] & 1u) << lane;
+  return bits;
+#endif
+}
+
+inline std::uint32_t bits_of(Mask<double> mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
+#elif defined(__AVX2__)
+  return static_cast<std::uint32_t>(_mm256_movemask_pd(reinterpret_cast<__m256d>(mask)));
+#else
+  std::uint32_t bits = 0;
+  for (int lane = 0; lane < kLanes<double>; ++lane) {
+    bits |= static_cast<std::uint32_t>(mask[lane] & 1) << lane;
+  }
+  return bits;
+#endif
+}
+
+// The lanes whose bits are set; the others are zero.
+template <class Element>
+inline Vector<Element> where_set(std::uint32_t bits, Vector<Element> value) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Element) == 4) {
+    return _mm512_maskz_mov_ps(static_cast<__mmask16>(bits), value);
+  } else {
+    return _mm512_maskz_mov_pd(static_cast<__mmask8>(bits), value);
+  }
+#else
+  using Lane = typename MaskElement<Element>::type;
+  Mask<Element> own;
+#pragma GCC unroll 16
+  for (int lane = 0; lane < kLanes<Element>; ++lane) own[lane] = Lane{1} << lane;
+  const Mask<Element> set = (broadcast(static_cast<Lane>(bits)) & own) != 0;
+  return set ? value : Vector<Element>{};
+#endif
+}
+
 }  // namespace efficientad::EFFICIENTAD_INSTRUCTION_SET

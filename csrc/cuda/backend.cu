@@ -21,7 +21,9 @@ const Backend& backend() {
       resize_normalize,
       image_convolution,
       segment_convolution,
-      nullptr,  // segment_weights, filter_gradient: on a GPU trainings use cuDNN
+      nullptr,  // what trainings compute beside their convolutions: on a GPU they use cuDNN
+      nullptr,
+      nullptr,
       nullptr,
       nullptr,  // winograd_convolution and what belongs to it: tensor cores round too much for it
       nullptr,

@@ -9,6 +9,9 @@ Status image_convolution(const ImageConvolution& problem, const Execution& execu
 Status segment_convolution(const SegmentConvolution& problem, const Execution& execution);
 Status segment_weights(const ConvolutionWeights& problem, const Execution& execution);
 Status filter_gradient(const FilterGradient& problem, const Execution& execution);
+Status image_conv_relu_pool(const ImageConvReluPool& problem, const Execution& execution);
+Status image_conv_relu_pool_gradient(const ImageConvReluPoolGradient& problem,
+                                     const Execution& execution);
 WeightLayout weight_layout(ScalarType type);
 
 }  // namespace emulated_amx
@@ -16,10 +19,12 @@ WeightLayout weight_layout(ScalarType type);
 namespace emulation {
 
 const Backend& amx_backend() {
-  static const Backend kernels = with_convolutions(
-      *cpu::instruction_sets().entries[0].backend,
-      {emulated_amx::image_convolution, emulated_amx::segment_convolution,
-       emulated_amx::segment_weights, emulated_amx::filter_gradient, emulated_amx::weight_layout});
+  static const Backend kernels =
+      with_convolutions(*cpu::instruction_sets().entries[0].backend,
+                        {emulated_amx::image_convolution, emulated_amx::segment_convolution,
+                         emulated_amx::segment_weights, emulated_amx::filter_gradient,
+                         emulated_amx::image_conv_relu_pool,
+                         emulated_amx::image_conv_relu_pool_gradient, emulated_amx::weight_layout});
   return kernels;
 }
 

@@ -1,4 +1,4 @@
-"""The fused operations of EfficientAD, on CPU and CUDA tensors; two convolutions on CPU's.
+"""The fused operations of EfficientAD, on CPU and CUDA tensors; three convolutions on CPU's.
 
 Every op has a plain-torch reference of the same name in :mod:`efficientad_ext.reference`, works on
 contiguous, channels-last and channel-sliced tensors, and knows its gradient and its fake-tensor
@@ -8,6 +8,7 @@ shape.
 from efficientad_ext.ops.bfloat16_convolution import bfloat16_convolution
 from efficientad_ext.ops.conv_relu_pool import conv_relu_pool
 from efficientad_ext.ops.hard_feature_loss import hard_feature_loss
+from efficientad_ext.ops.image_conv_relu_pool import image_conv_relu_pool
 from efficientad_ext.ops.normalize_and_combine import normalize_and_combine
 from efficientad_ext.ops.quantiles import quantiles
 from efficientad_ext.ops.relu_pool import relu_pool
@@ -20,6 +21,7 @@ __all__ = [
     "bfloat16_convolution",
     "conv_relu_pool",
     "hard_feature_loss",
+    "image_conv_relu_pool",
     "normalize_and_combine",
     "quantiles",
     "relu_pool",

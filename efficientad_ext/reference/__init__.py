@@ -8,6 +8,7 @@ The detection engine's kernels, which are no ops, have theirs here too, on chann
 from efficientad_ext.reference.bfloat16_convolution import bfloat16_convolution
 from efficientad_ext.reference.conv_relu_pool import conv_relu_pool
 from efficientad_ext.reference.hard_feature_loss import hard_feature_loss
+from efficientad_ext.reference.image_conv_relu_pool import image_conv_relu_pool
 from efficientad_ext.reference.image_convolution import image_convolution
 from efficientad_ext.reference.linear import linear
 from efficientad_ext.reference.normalize_and_combine import normalize_and_combine
@@ -24,6 +25,7 @@ __all__ = [
     "bfloat16_convolution",
     "conv_relu_pool",
     "hard_feature_loss",
+    "image_conv_relu_pool",
     "image_convolution",
     "linear",
     "normalize_and_combine",

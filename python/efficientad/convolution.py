@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from efficientad_ext import build_config, ops
 from efficientad_ext.ops.bfloat16_convolution import can_be_bfloat16
+from efficientad_ext.ops.image_conv_relu_pool import can_be_of_images
 from efficientad_ext.ops.winograd_convolution import can_be_winograd
 
 # AMX, without which torch's convolutions in bfloat16 are faster.
@@ -34,6 +35,23 @@ def convolution(
     return functional.conv2d(x, weight, bias, stride, padding)
 
 
+def conv_relu_pool(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 0, pool_padding: int = 0
+) -> Tensor:
+    """`convolution` of stride 1, ReLU and 2x2 average pooling; of images on a CPU in one op.
+
+    Args: those of ``efficientad_ext.ops.conv_relu_pool``.
+    """
+    if can_be_of_images(x, weight) and not x.requires_grad:
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else x.dtype
+        if not autocast or (_HAS_TILES and dtype == torch.bfloat16):
+            return ops.image_conv_relu_pool(
+                x, weight, bias, padding=padding, pool_padding=pool_padding, dtype=dtype
+            )
+    return ops.relu_pool(convolution(x, weight, bias, padding=padding), pool_padding=pool_padding)
+
+
 class Convolution(nn.Conv2d):
     """A layer of `convolution`, as many pixels of padding along either axis."""
 
@@ -54,17 +72,16 @@ class Convolution(nn.Conv2d):
         return convolution(features, self.weight, self.bias, self.stride[0], self.padding[0])
 
 
-class PaddedConvolution(Convolution):
-    """Adds the padding in a step of its own.
+class ConvReLUPool(Convolution):
+    """The layer with the ReLU and the pool behind it, `conv_relu_pool`.
 
-    On a CPU this makes torch's gradient of the first layer's weights faster, and so a step of the
-    distillation by a fifth. Layers that kernels of this package compute lose next to nothing, and
-    the autoencoder would gain nothing.
+    ``pool_padding`` is the pool's, 0 or 1.
     """
+
+    pool_padding: int
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to (N, O, h, w)."""
         assert isinstance(self.padding, tuple)
-        vertical, horizontal = self.padding
-        padded = functional.pad(features, (horizontal, horizontal, vertical, vertical))
-        return convolution(padded, self.weight, self.bias, self.stride[0])
+        padding = self.padding[0]
+        return conv_relu_pool(features, self.weight, self.bias, padding, self.pool_padding)

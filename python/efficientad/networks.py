@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from efficientad.convolution import Convolution, PaddedConvolution
+from efficientad.convolution import Convolution, ConvReLUPool
 from efficientad.randomness import Purpose, torch_seed
 from efficientad_ext import architecture, ops
 from efficientad_ext.architecture import (
@@ -45,8 +45,7 @@ def pdn(
         random: what its initial weights are drawn from, on the CPU; None for torch's global one.
     """
     layers = pdn_layers(size, out_channels, padded=padded)
-    network = _sequential(layers, PaddedConvolution if padded else Convolution)
-    return _initialized(network, random)
+    return _initialized(_sequential(layers), random)
 
 
 def autoencoder(
@@ -64,25 +63,13 @@ def autoencoder(
         dropout: what decides in training which features are left out, on the network's device;
             None for torch's global one.
     """
-    network = _sequential(autoencoder_layers(feature_size), dropout=dropout)
+    network = _sequential(autoencoder_layers(feature_size), dropout)
     return _initialized(network, random)
 
 
 def full_precision(features: Tensor) -> Tensor:
     """Features that a network computed in bfloat16 as float32; others as they are."""
     return features.float() if features.dtype == torch.bfloat16 else features
-
-
-class ReLUPool(nn.Module):
-    """A ReLU and the average pool behind it, in one pass over the largest feature maps."""
-
-    def __init__(self, padding: int) -> None:
-        super().__init__()
-        self._padding = padding
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C, (H + 2 padding) // 2, (W + 2 padding) // 2)."""
-        return ops.relu_pool(features, pool_padding=self._padding)
 
 
 class Dropout(nn.Module):
@@ -191,20 +178,24 @@ class _UpsampleBilinear(nn.Module):
         return ops.upsample_bilinear(features, self._size)
 
 
-def _sequential(
-    layers: Layers,
-    convolution: type[Convolution] = Convolution,
-    dropout: torch.Generator | None = None,
-) -> nn.Sequential:
-    """The layers under their numbers, a ReLU and the pool behind it as one under the ReLU's."""
+def _sequential(layers: Layers, dropout: torch.Generator | None = None) -> nn.Sequential:
+    """The layers under their numbers; what ends in an average pool as one, the convolution's."""
     modules: OrderedDict[str, nn.Module] = OrderedDict()
-    for index, (layer, following) in enumerate(zip(layers, (*layers[1:], None), strict=True)):
-        if isinstance(following, AveragePool):
-            assert isinstance(layer, ReLU), "an average pool follows a convolution and its ReLU"
-            modules[str(index)] = ReLUPool(following.padding)
-        elif not isinstance(layer, AveragePool):
-            modules[str(index)] = _module(layer, convolution, dropout)
+    for index, layer in enumerate(layers):
+        if index + 2 < len(layers) and isinstance(layers[index + 2], AveragePool):
+            modules[str(index)] = _stage(*layers[index : index + 3])
+        elif not any(isinstance(one, AveragePool) for one in layers[index : index + 2]):
+            modules[str(index)] = _module(layer, dropout)
     return nn.Sequential(modules)
+
+
+def _stage(first: object, second: object, third: object) -> ConvReLUPool:
+    assert isinstance(first, architecture.Convolution)
+    assert isinstance(second, ReLU)
+    assert isinstance(third, AveragePool)
+    stage = ConvReLUPool(*_arguments(first))
+    stage.pool_padding = third.padding
+    return stage
 
 
 def _initialized(network: nn.Sequential, random: torch.Generator | None) -> nn.Sequential:
@@ -214,12 +205,10 @@ def _initialized(network: nn.Sequential, random: torch.Generator | None) -> nn.S
     return network
 
 
-def _module(
-    layer: object, convolution: type[Convolution], dropout: torch.Generator | None
-) -> nn.Module:
+def _module(layer: object, dropout: torch.Generator | None) -> nn.Module:
     match layer:
-        case architecture.Convolution(in_channels, out_channels, kernel, stride, padding):
-            return convolution(in_channels, out_channels, kernel, stride, padding)
+        case architecture.Convolution():
+            return Convolution(*_arguments(layer))
         case ReLU():
             return nn.ReLU()
         case Upsample(size):
@@ -227,3 +216,8 @@ def _module(
         case architecture.Dropout(probability):
             return Dropout(probability, dropout)
     raise TypeError(f"no module is known for the layer {layer!r}")
+
+
+def _arguments(layer: architecture.Convolution) -> tuple[int, int, int, int, int]:
+    """Those of a module."""
+    return layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding

@@ -5,6 +5,7 @@
 
 #include "efficientad/conv_relu_pool.h"
 #include "efficientad/hard_feature_loss.h"
+#include "efficientad/image_conv_relu_pool.h"
 #include "efficientad/image_convolution.h"
 #include "efficientad/linear.h"
 #include "efficientad/normalize_and_combine.h"
@@ -44,6 +45,8 @@ struct Backend {
   Kernel<SegmentConvolution> segment_convolution;
   Kernel<ConvolutionWeights> segment_weights;
   Kernel<FilterGradient> filter_gradient;
+  Kernel<ImageConvReluPool> image_conv_relu_pool;
+  Kernel<ImageConvReluPoolGradient> image_conv_relu_pool_gradient;
   Kernel<SegmentConvolution> winograd_convolution;
   Kernel<ConvolutionWeights> winograd_weights;
   Kernel<FilterGradient> winograd_filter_gradient;
@@ -60,6 +63,8 @@ struct Convolutions {
   Kernel<SegmentConvolution> segment_convolution;
   Kernel<ConvolutionWeights> segment_weights;
   Kernel<FilterGradient> filter_gradient;
+  Kernel<ImageConvReluPool> image_conv_relu_pool;
+  Kernel<ImageConvReluPoolGradient> image_conv_relu_pool_gradient;
   WeightLayout (*weight_layout)(ScalarType);
 };
 
@@ -69,6 +74,8 @@ inline Backend with_convolutions(Backend backend, const Convolutions& convolutio
   backend.segment_convolution = convolutions.segment_convolution;
   backend.segment_weights = convolutions.segment_weights;
   backend.filter_gradient = convolutions.filter_gradient;
+  backend.image_conv_relu_pool = convolutions.image_conv_relu_pool;
+  backend.image_conv_relu_pool_gradient = convolutions.image_conv_relu_pool_gradient;
   backend.weight_layout = convolutions.weight_layout;
   return backend;
 }

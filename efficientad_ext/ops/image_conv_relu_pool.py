@@ -1,0 +1,280 @@
+"""Convolution of images, bias, ReLU and 2x2 average pooling, for training on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional, grad
+
+from efficientad_ext._checks import check_alike, check_feature_maps, check_whole
+from efficientad_ext._derivatives import register_composite, register_gradient
+from efficientad_ext._registry import Backend, register
+
+_COLOURS = 3
+_KERNEL = 4
+_CHANNEL_MULTIPLE = 64
+_SHORT_TYPES = (torch.bfloat16, torch.float16)
+
+
+def _convolved_size(x: Tensor, border: int) -> tuple[int, int]:
+    height, width = (length + 2 * border - _KERNEL + 1 for length in x.shape[2:])
+    return height, width
+
+
+def _last(tensor: Tensor) -> Tensor:
+    """(N, C, H, W) as the kernels read it: (N, H, W, C), contiguous."""
+    return tensor.permute(0, 2, 3, 1).contiguous()
+
+
+def _bordered(x: Tensor, border: int) -> Tensor:
+    return functional.pad(x, (border,) * 4).contiguous() if border else x.contiguous()
+
+
+def _run(
+    backend: Backend,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: int,
+    pool_padding: int,
+    output: Tensor,
+    active: Tensor | None,
+) -> None:
+    if output.numel() == 0:
+        return
+    backend.run(
+        "image_conv_relu_pool",
+        x.device,
+        _bordered(x, padding + pool_padding),
+        _last(weight),
+        weight.new_zeros(weight.shape[0]) if bias is None else bias.contiguous(),
+        pool_padding,
+        output.permute(0, 2, 3, 1),
+        active,
+    )
+
+
+def _forward(
+    backend: Backend,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: int,
+    pool_padding: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    output = _forward_fake(x, weight, bias, padding, pool_padding, dtype)
+    _run(backend, x, weight, bias, padding, pool_padding, output, None)
+    return output
+
+
+def _forward_fake(
+    x: Tensor,
+    weight: Tensor,
+    _bias: Tensor | None,
+    padding: int,
+    pool_padding: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    height, width = (length // 2 for length in _convolved_size(x, padding + pool_padding))
+    shape = (x.shape[0], height, width, weight.shape[0])
+    return x.new_empty(shape, dtype=dtype).permute(0, 3, 1, 2)
+
+
+def _recorded(
+    backend: Backend,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: int,
+    pool_padding: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    output, active = _recorded_fake(x, weight, bias, padding, pool_padding, dtype)
+    _run(backend, x, weight, bias, padding, pool_padding, output, active)
+    return output, active
+
+
+def _recorded_fake(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: int,
+    pool_padding: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """The output, and a bit for each pixel and channel that the ReLU lets pass: see the header."""
+    output = _forward_fake(x, weight, bias, padding, pool_padding, dtype)
+    batch, channels, height, width = output.shape
+    shape = (batch, 2 * height, 2 * width, channels // 8)
+    return output, x.new_empty(shape, dtype=torch.uint8)
+
+
+def _gradient(
+    backend: Backend, gradient: Tensor, x: Tensor, active: Tensor, border: int
+) -> tuple[Tensor, Tensor]:
+    filters, bias = _gradient_fake(gradient, x, active, border)
+    if gradient.numel() == 0:
+        return filters.zero_(), bias.zero_()
+    backend.run(
+        "image_conv_relu_pool_gradient",
+        x.device,
+        _bordered(x, border),
+        active,
+        _last(gradient),
+        filters.permute(0, 2, 3, 1),
+        bias,
+    )
+    return filters, bias
+
+
+def _gradient_fake(
+    gradient: Tensor, x: Tensor, _active: Tensor, _border: int
+) -> tuple[Tensor, Tensor]:
+    outputs = gradient.shape[1]
+    filters = x.new_empty((outputs, _KERNEL, _KERNEL, _COLOURS)).permute(0, 3, 1, 2)
+    return filters, x.new_empty(outputs)
+
+
+def _passed(gradient: Tensor, x: Tensor, active: Tensor, border: int) -> Tensor:
+    """The gradient of the convolution with zeros around the image, in torch's operations."""
+    places = torch.arange(8, dtype=torch.uint8, device=active.device)
+    passing = ((active[..., None] >> places) & 1).flatten(-2).permute(0, 3, 1, 2)
+    quarter = gradient.to(x.dtype) / 4
+    spread = quarter.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    height, width = _convolved_size(x, border)
+    no_window = (0, width - spread.shape[3], 0, height - spread.shape[2])
+    return functional.pad(torch.where(passing.bool(), spread, 0), no_window)
+
+
+def _gradient_by_torch(
+    gradient: Tensor, x: Tensor, active: Tensor, border: int
+) -> tuple[Tensor, Tensor]:
+    passed = _passed(gradient, x, active, border)
+    shape = (gradient.shape[1], _COLOURS, _KERNEL, _KERNEL)
+    return grad.conv2d_weight(x, shape, passed, padding=border), passed.sum((0, 2, 3))
+
+
+def _save(context: Any, arguments: tuple[Any, ...], results: tuple[Tensor, Tensor]) -> None:
+    x, weight, _, padding, pool_padding, _ = arguments
+    context.border = padding + pool_padding
+    context.mark_non_differentiable(results[1])
+    context.save_for_backward(x, weight, results[1])
+
+
+def _backward(context: Any, gradient: Tensor, _of_active: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, active = context.saved_tensors
+    border = context.border
+    wants_x, wants_weight, wants_bias, *_ = context.needs_input_grad
+    of_x = of_weight = of_bias = None
+    if wants_weight or wants_bias:
+        of_weight, of_bias = _raw_gradient(gradient, x, active, border)
+    if wants_x:
+        passed = _passed(gradient, x, active, border)
+        of_x = grad.conv2d_input(x.shape, weight, passed, padding=border)
+    return of_x, of_weight, of_bias if wants_bias else None, None, None, None
+
+
+_ARGUMENTS = (
+    "(Tensor x, Tensor weight, Tensor? bias, int padding, int pool_padding, ScalarType dtype)"
+)
+_raw = register(f"image_conv_relu_pool{_ARGUMENTS} -> Tensor", _forward, _forward_fake)
+_raw_recorded = register(
+    f"image_conv_relu_pool_recorded{_ARGUMENTS} -> (Tensor, Tensor)", _recorded, _recorded_fake
+)
+_raw_gradient = register(
+    "image_conv_relu_pool_gradient(Tensor gradient, Tensor x, Tensor active, int border) "
+    "-> (Tensor, Tensor)",
+    _gradient,
+    _gradient_fake,
+)
+register_composite(_raw_gradient, _gradient_by_torch)
+_call_recorded = register_gradient(_raw_recorded, _save, _backward)
+_call = register_composite(_raw, lambda *arguments: _raw_recorded(*arguments)[0])
+
+
+def can_be_of_images(x: Tensor, weight: Tensor) -> bool:
+    """Whether `image_conv_relu_pool` takes this image and weight, of which type and place count."""
+    return (
+        x.device.type == weight.device.type == "cpu"
+        and x.dtype == weight.dtype
+        and x.dtype in (torch.float32, torch.float64)
+        and tuple(weight.shape[1:]) == (_COLOURS, _KERNEL, _KERNEL)
+        and weight.shape[0] % _CHANNEL_MULTIPLE == 0
+    )
+
+
+def image_conv_relu_pool(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    padding: int = 0,
+    pool_padding: int = 0,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Stride-1 convolution of images, bias, ReLU, and 2x2 average pooling with stride 2.
+
+    The first stage of a patch description network (EfficientAD, appendix A) in training on a CPU,
+    in one pass: of what the convolution gives, one bit is kept, whether it passes the ReLU, and the
+    gradients of weight and bias are computed from that and the image. Differentiable any number of
+    times, in the image, too; these gradients are torch's. The same bits with any number of threads.
+    :func:`efficientad_ext.ops.conv_relu_pool` is the same for any number of channels.
+
+    Args:
+        x: (N, 3, H, W) in the CPU's memory, float32 or float64.
+        weight: (O, 3, 4, 4), same type, O a multiple of 64.
+        bias: (O,), same type, or None.
+        padding: zeros around ``x``, on every side.
+        pool_padding: 0, or 1 for a border of zeros around the activation; they count in the
+            average.
+        dtype: what is multiplied, and the result's type; for ``x`` in float32 also bfloat16 or
+            float16. By default that of ``x``. Sums are formed in the type of ``x``.
+
+    Returns:
+        (N, O, h, w) with h = (H + 2 padding - 3 + 2 pool_padding) // 2 and w likewise,
+        channels-last.
+
+    Raises:
+        TypeError: for other element types, or a padding that is no whole number.
+        ValueError: for tensors elsewhere, other shapes, another padding, or an image smaller than
+            the kernel and a pooling window.
+    """
+    check_feature_maps("x", x)
+    check_feature_maps("weight", weight)
+    check_alike("x", x, "weight", weight)
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"x is {x.dtype}; expected float32 or float64")
+    if not can_be_of_images(x, weight) or x.shape[1] != _COLOURS:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, weight has shape {tuple(weight.shape)}, and they are "
+            f"on {x.device}; expected (N, 3, H, W) and (O, 3, 4, 4) on the CPU, O a multiple of "
+            f"{_CHANNEL_MULTIPLE}"
+        )
+    if bias is not None:
+        check_alike("x", x, "bias", bias)
+        if bias.shape != weight.shape[:1]:
+            raise ValueError(
+                f"bias has shape {tuple(bias.shape)}; expected ({weight.shape[0]},) to fit weight"
+            )
+    dtype = x.dtype if dtype is None else dtype
+    if dtype != x.dtype and not (dtype in _SHORT_TYPES and x.dtype == torch.float32):
+        raise TypeError(f"dtype is {dtype}; expected {x.dtype}, or a shorter type for float32")
+    padding, pool_padding = (
+        check_whole("padding", padding),
+        check_whole("pool_padding", pool_padding),
+    )
+    if padding < 0 or pool_padding not in (0, 1):
+        raise ValueError(
+            f"padding is {padding} and pool_padding {pool_padding}; expected a padding of at "
+            "least 0 and a pool_padding of 0 or 1"
+        )
+    convolved = _convolved_size(x, padding)
+    if min(convolved) < 1 or min(convolved) + 2 * pool_padding < 2:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, too small for a kernel of 4x4 with padding {padding} "
+            "and a 2x2 pooling window"
+        )
+    return _call(x, weight, bias, padding, pool_padding, dtype)
