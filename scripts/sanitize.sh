@@ -57,8 +57,8 @@ fi
 grep -q "AddressSanitizer: heap-buffer-overflow" "$findings".* || { cat "$findings".* >&2; exit 1; }
 rm "$findings".*
 
-tests=(bfloat16_convolution conv_relu_pool hard_feature_loss image_convolution linear normalize_and_combine quantiles
-  relu_pool resize_normalize segment_convolution squared_difference_map upsample_bilinear window_means
+tests=(bfloat16_convolution conv_relu_pool hard_feature_loss image_conv_relu_pool image_convolution linear
+  normalize_and_combine quantiles relu_pool resize_normalize segment_convolution squared_difference_map upsample_bilinear window_means
   winograd_convolution winograd_segments plan)
 files=("${tests[@]/#/tests/test_}")
 files=("${files[@]/%/.py}")

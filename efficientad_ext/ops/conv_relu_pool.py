@@ -92,7 +92,8 @@ def conv_relu_pool(
     The first two stages of a patch description network (EfficientAD, appendix A), unpadded in
     anomaly detection and padded in the teacher's distillation. Without gradients, the activation of
     full size need not be written (the CUDA kernel does not); with gradients it is kept for the
-    backward pass, and torch's convolution computes it. Within ``torch.autocast`` everything but
+    backward pass, and torch's convolution computes it
+    (:func:`efficientad_ext.ops.image_conv_relu_pool` does without, for images on a CPU). Within ``torch.autocast`` everything but
     float64 is converted to its type first, as torch's convolution does.
 
     Args:
