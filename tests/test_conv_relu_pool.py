@@ -53,13 +53,31 @@ def test_matches_reference(backend, dtype, in_layout, shapes, padding, assert_ma
         assert_matches(actual, expected, dtype, factor=2, intermediate=intermediate)
 
 
-def test_first_stages_of_a_network(backend, assert_matches):
+def test_first_stages_of_a_network(backend, dtype, assert_matches):
     """Shapes as in a PDN-S, on an image of 64 pixels, channels-last weights included."""
-    x, weight, bias = arguments(sized(((1, 3, 64, 64), (128, 3, 4, 4))), torch.float32, backend)
+    x, weight, bias = arguments(sized(((1, 3, 64, 64), (128, 3, 4, 4))), dtype, backend)
     last = torch.channels_last
     expected = reference.conv_relu_pool(x.double(), weight.double(), bias.double())
     for a, b in ((x, weight), (x.to(memory_format=last), weight.to(memory_format=last))):
-        assert_matches(ops.conv_relu_pool(a, b, bias), expected, torch.float32)
+        assert_matches(ops.conv_relu_pool(a, b, bias), expected, dtype, factor=2)
+
+
+def test_channels_last_images_on_a_cpu(dtype):
+    """Which a kernel for them computes; where their gradient is wanted, torch's convolution."""
+    x, weight, bias = arguments(sized(((2, 3, 17, 14), (64, 3, 4, 4))), dtype, "cpu")
+    x = x.contiguous(memory_format=torch.channels_last)
+    variables = (weight.requires_grad_(), bias.requires_grad_())
+    results, functions = [], set()
+    for image in (x, x.clone().requires_grad_()):
+        output = ops.conv_relu_pool(image, *variables, padding=1)
+        assert output.is_contiguous(memory_format=torch.channels_last)
+        functions.add(output.grad_fn.name())
+        gradients = torch.autograd.grad(output.float().square().sum(), variables)
+        results.append((output.detach(), *gradients))
+    assert len(functions) == 2
+    for one, other in zip(*results, strict=True):
+        assert one.dtype == other.dtype == dtype
+        assert float((one - other).double().norm() / other.double().norm()) < 0.02
 
 
 @pytest.mark.parametrize("padding", [0, 2])

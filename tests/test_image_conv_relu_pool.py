@@ -104,6 +104,19 @@ def test_numbers_with_more_digits_than_are_multiplied(assert_matches):
 
 
 @on_each_backend
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_tensors_of_the_type_that_is_multiplied(dtype):
+    """As if they were float32, but for the gradients, which are rounded."""
+    case = CASES[3]
+    tensors = operands(case, (torch.float32, dtype))
+    expected = with_gradients(ops.image_conv_relu_pool, *tensors, case, dtype=dtype)
+    short = (tensor.to(dtype) for tensor in tensors)
+    actual = with_gradients(ops.image_conv_relu_pool, *short, case)
+    for one, other in zip(actual, expected, strict=True):
+        assert torch.equal(one, other.to(dtype))
+
+
+@on_each_backend
 def test_sums_over_as_many_pixels_as_a_training_has(assert_matches):
     case = ((2, 3, 256, 256), 64, 0, 0)
     tensors = operands(case, (torch.float32,) * 2)
@@ -242,7 +255,7 @@ X, WEIGHT, BIAS = torch.zeros(1, 3, 8, 8), torch.zeros(64, 3, 4, 4), torch.zeros
     ("changes", "error", "sentence"),
     [
         ({"x": torch.zeros(3, 8, 8)}, ValueError, r"expected \(N, C, H, W\)"),
-        ({"x": X.bfloat16(), "weight": WEIGHT.bfloat16()}, TypeError, "float32 or float64"),
+        ({"x": X.int()}, TypeError, "expected float64"),
         ({"x": torch.zeros(1, 4, 8, 8)}, ValueError, r"expected \(N, 3, H, W\)"),
         ({"weight": WEIGHT.double()}, TypeError, "the same type"),
         ({"weight": torch.zeros(32, 3, 4, 4)}, ValueError, "O a multiple of 64"),
@@ -250,6 +263,11 @@ X, WEIGHT, BIAS = torch.zeros(1, 3, 8, 8), torch.zeros(64, 3, 4, 4), torch.zeros
         ({"x": X.to("meta"), "weight": WEIGHT.to("meta")}, ValueError, "on the CPU"),
         ({"bias": torch.zeros(3)}, ValueError, r"expected \(64,\)"),
         ({"dtype": torch.float64}, TypeError, "dtype is torch.float64; expected torch.float32"),
+        (
+            {"x": X.half(), "weight": WEIGHT.half(), "bias": None, "dtype": torch.bfloat16},
+            TypeError,
+            "dtype is torch.bfloat16; expected torch.float16",
+        ),
         ({"padding": -1}, ValueError, "padding of at least 0"),
         ({"pool_padding": 2}, ValueError, "pool_padding of 0 or 1"),
         ({"padding": 1.0}, TypeError, "padding is 1.0; expected a whole number"),

@@ -8,8 +8,9 @@ from torch.nn import functional
 
 from efficientad_ext._checks import check_alike, check_feature_maps, check_whole
 from efficientad_ext._derivatives import register_composite
-from efficientad_ext._layout import empty_like_layout, for_kernels
-from efficientad_ext._registry import Backend, register
+from efficientad_ext._layout import empty_like_layout, for_kernels, is_channels_last
+from efficientad_ext._registry import Backend, backend_of, register
+from efficientad_ext.ops.image_conv_relu_pool import can_be_of_images, image_conv_relu_pool
 from efficientad_ext.ops.relu_pool import raw_relu_pool
 
 
@@ -79,6 +80,16 @@ def _in_autocast_type(tensor: Tensor) -> Tensor:
     return tensor.to(torch.get_autocast_dtype(tensor.device.type))
 
 
+def _is_of_images(x: Tensor, weight: Tensor) -> bool:
+    """Whether a kernel for images computes this on the CPU, in torch's memory format."""
+    return (
+        can_be_of_images(x, weight)
+        and is_channels_last(x)
+        and not x.requires_grad
+        and backend_of(x.device).has("image_conv_relu_pool")
+    )
+
+
 def conv_relu_pool(
     x: Tensor,
     weight: Tensor,
@@ -92,9 +103,11 @@ def conv_relu_pool(
     The first two stages of a patch description network (EfficientAD, appendix A), unpadded in
     anomaly detection and padded in the teacher's distillation. Without gradients, the activation of
     full size need not be written (the CUDA kernel does not); with gradients it is kept for the
-    backward pass, and torch's convolution computes it
-    (:func:`efficientad_ext.ops.image_conv_relu_pool` does without, for images on a CPU). Within ``torch.autocast`` everything but
-    float64 is converted to its type first, as torch's convolution does.
+    backward pass, and torch's convolution computes it. For channels-last images on a CPU, where no
+    gradient of them is wanted and the weight fits, this is
+    :func:`efficientad_ext.ops.image_conv_relu_pool`, which never writes it. Within
+    ``torch.autocast`` everything but float64 is converted to its type first, as torch's convolution
+    does.
 
     Args:
         x: (N, C, H, W), float64, float32, float16 or bfloat16, contiguous or channels-last.
@@ -146,4 +159,6 @@ def conv_relu_pool(
             f"x has shape {tuple(x.shape)}, too small for a kernel of {tuple(weight.shape[2:])} "
             f"with padding {padding} and a 2x2 pooling window"
         )
+    if _is_of_images(x, weight):
+        return image_conv_relu_pool(x, weight, bias, padding=padding, pool_padding=pool_padding)
     return _call(x, weight, bias, padding, pool_padding)

@@ -196,11 +196,11 @@ _call = register_composite(_raw, lambda *arguments: _raw_recorded(*arguments)[0]
 
 
 def can_be_of_images(x: Tensor, weight: Tensor) -> bool:
-    """Whether `image_conv_relu_pool` takes this image and weight, of which type and place count."""
+    """Whether `image_conv_relu_pool` computes this convolution: see there."""
     return (
         x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype
-        and x.dtype in (torch.float32, torch.float64)
+        and x.shape[1] == _COLOURS
         and tuple(weight.shape[1:]) == (_COLOURS, _KERNEL, _KERNEL)
         and weight.shape[0] % _CHANNEL_MULTIPLE == 0
     )
@@ -224,14 +224,14 @@ def image_conv_relu_pool(
     :func:`efficientad_ext.ops.conv_relu_pool` is the same for any number of channels.
 
     Args:
-        x: (N, 3, H, W) in the CPU's memory, float32 or float64.
+        x: (N, 3, H, W) in the CPU's memory, float64, float32, float16 or bfloat16.
         weight: (O, 3, 4, 4), same type, O a multiple of 64.
         bias: (O,), same type, or None.
         padding: zeros around ``x``, on every side.
         pool_padding: 0, or 1 for a border of zeros around the activation; they count in the
             average.
         dtype: what is multiplied, and the result's type; for ``x`` in float32 also bfloat16 or
-            float16. By default that of ``x``. Sums are formed in the type of ``x``.
+            float16. By default that of ``x``. Sums are formed in float32, or in float64 for that.
 
     Returns:
         (N, O, h, w) with h = (H + 2 padding - 3 + 2 pool_padding) // 2 and w likewise,
@@ -245,9 +245,7 @@ def image_conv_relu_pool(
     check_feature_maps("x", x)
     check_feature_maps("weight", weight)
     check_alike("x", x, "weight", weight)
-    if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"x is {x.dtype}; expected float32 or float64")
-    if not can_be_of_images(x, weight) or x.shape[1] != _COLOURS:
+    if not can_be_of_images(x, weight):
         raise ValueError(
             f"x has shape {tuple(x.shape)}, weight has shape {tuple(weight.shape)}, and they are "
             f"on {x.device}; expected (N, 3, H, W) and (O, 3, 4, 4) on the CPU, O a multiple of "
@@ -277,4 +275,6 @@ def image_conv_relu_pool(
             f"x has shape {tuple(x.shape)}, too small for a kernel of 4x4 with padding {padding} "
             "and a 2x2 pooling window"
         )
-    return _call(x, weight, bias, padding, pool_padding, dtype)
+    summed = torch.promote_types(x.dtype, torch.float32)
+    bias = None if bias is None else bias.to(summed)
+    return _call(x.to(summed), weight.to(summed), bias, padding, pool_padding, dtype)
