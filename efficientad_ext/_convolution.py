@@ -12,6 +12,7 @@ from torch.nn import grad
 
 from efficientad_ext._checks import check_feature_maps, check_whole
 from efficientad_ext._derivatives import Op, register_composite, register_gradient
+from efficientad_ext._layout import pixels_of
 from efficientad_ext._registry import Backend, register
 
 _CHANNEL_MULTIPLE = 64
@@ -20,11 +21,6 @@ _CHANNEL_MULTIPLE = 64
 def _summed(dtype: torch.dtype) -> torch.dtype:
     """The type of a convolution's weight and bias, by that of its maps."""
     return torch.float32 if dtype == torch.bfloat16 else dtype
-
-
-def _last(tensor: Tensor) -> Tensor:
-    """(N, C, H, W) as the kernels read it: (N, H, W, C), contiguous."""
-    return tensor.permute(0, 2, 3, 1).contiguous()
 
 
 def _empty_last(
@@ -179,11 +175,11 @@ class ConvolutionKind:
         outputs, kernel = output.shape[1], weight.shape[2]
         filters = weight.shape[0] * weight.shape[1]
         packed = x.new_empty((outputs, filters // outputs * self.weight_size(kernel)))
-        backend.run(self.weights, x.device, _last(weight), transposed, packed)
+        backend.run(self.weights, x.device, pixels_of(weight), transposed, packed)
         backend.run(
             self.convolution,
             x.device,
-            [(_last(x), 0, x.shape[1], kernel, 1, padding, None)],
+            [(pixels_of(x), 0, x.shape[1], kernel, 1, padding, None)],
             packed,
             weight.new_zeros(outputs) if bias is None else bias.contiguous(),
             tuple(output.shape[2:]),
@@ -215,8 +211,8 @@ class ConvolutionKind:
         backend.run(
             self.filter_gradient,
             x.device,
-            _last(x),
-            _last(gradient),
+            pixels_of(x),
+            pixels_of(gradient),
             padding,
             output.permute(0, 2, 3, 1),
         )

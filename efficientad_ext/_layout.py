@@ -52,6 +52,11 @@ def alike_for_kernels(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return a.contiguous(), b.contiguous()
 
 
+def pixels_of(tensor: Tensor) -> Tensor:
+    """(N, C, H, W) as convolutions' kernels read it: (N, H, W, C), contiguous."""
+    return tensor.permute(0, 2, 3, 1).contiguous()
+
+
 def empty_like_layout(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     """An uninitialised tensor of another shape in the layout of ``tensor``."""
     channels_last = not is_planes(tensor)

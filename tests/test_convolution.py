@@ -86,15 +86,19 @@ def test_without_amx_torch_does_bfloat16(called, monkeypatch):
     assert not called
 
 
-@pytest.mark.parametrize("autocast", [torch.bfloat16, None])
-def test_a_stage_on_images_is_one_op(called, autocast):
-    x, weight, bias = maps(3).detach(), filters(3), torch.randn(64, requires_grad=True)
+@pytest.mark.parametrize(
+    ("dtype", "autocast"),
+    [(torch.float32, torch.bfloat16), (torch.float32, None), (torch.float64, torch.bfloat16)],
+)
+def test_a_stage_on_images_is_one_op(called, dtype, autocast):
+    x, weight = maps(3, dtype).detach(), filters(3, dtype)
+    bias = torch.randn(64, dtype=dtype, requires_grad=True)
     outputs = []
     for function, paddings in ((convolution.conv_relu_pool, (3, 1)), (by_torch, (3, 1))):
         with torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None):
             outputs.append(function(x, weight, bias, *paddings))
     assert called == ["image_conv_relu_pool"]
-    assert outputs[0].dtype == outputs[1].dtype == (autocast or torch.float32)
+    assert outputs[0].dtype == outputs[1].dtype
     one, other = (output.detach().double() for output in outputs)
     assert float((one - other).norm() / other.norm()) < 0.01
 

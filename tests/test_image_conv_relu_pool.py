@@ -256,11 +256,16 @@ X, WEIGHT, BIAS = torch.zeros(1, 3, 8, 8), torch.zeros(64, 3, 4, 4), torch.zeros
     [
         ({"x": torch.zeros(3, 8, 8)}, ValueError, r"expected \(N, C, H, W\)"),
         ({"x": X.int()}, TypeError, "expected float64"),
-        ({"x": torch.zeros(1, 4, 8, 8)}, ValueError, r"expected \(N, 3, H, W\)"),
+        ({"x": torch.zeros(1, 4, 8, 8)}, ValueError, "for 3 input channels; .* 4 channels"),
+        (
+            {"x": torch.zeros(1, 4, 8, 8), "weight": torch.zeros(64, 4, 4, 4)},
+            ValueError,
+            r"expected \(N, 3, H, W\)",
+        ),
         ({"weight": WEIGHT.double()}, TypeError, "the same type"),
-        ({"weight": torch.zeros(32, 3, 4, 4)}, ValueError, "O a multiple of 64"),
+        ({"weight": torch.zeros(32, 3, 4, 4), "bias": None}, ValueError, "O a multiple of 64"),
         ({"weight": torch.zeros(64, 3, 3, 4)}, ValueError, r"\(O, 3, 4, 4\)"),
-        ({"x": X.to("meta"), "weight": WEIGHT.to("meta")}, ValueError, "on the CPU"),
+        ({"x": X.to("meta"), "weight": WEIGHT.to("meta"), "bias": None}, ValueError, "on the CPU"),
         ({"bias": torch.zeros(3)}, ValueError, r"expected \(64,\)"),
         ({"dtype": torch.float64}, TypeError, "dtype is torch.float64; expected torch.float32"),
         (

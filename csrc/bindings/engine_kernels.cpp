@@ -2,7 +2,6 @@
 
 #include <pybind11/stl.h>
 
-#include <initializer_list>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -17,20 +16,11 @@ namespace {
 
 constexpr std::int64_t kChannelMultiple = 64;
 
-bool has_shape(const Tensor& tensor, std::initializer_list<std::int64_t> shape) {
-  if (tensor.dimensions != static_cast<int>(shape.size())) return false;
-  const std::int64_t* length = tensor.shape;
-  for (const std::int64_t expected : shape) {
-    if (*length++ != expected) return false;
-  }
-  return true;
-}
-
 // The data of a dense tensor of this type and shape; ValueError with `sentence` for any other.
 void* dense_data(Call& call, py::handle object, ScalarType type,
                  std::initializer_list<std::int64_t> shape, const char* sentence) {
   const Tensor tensor = call.tensor(object);
-  require(tensor.type == type && has_shape(tensor, shape), sentence);
+  require(tensor.type == type && tensor.has_shape(shape), sentence);
   return dense_data(tensor);
 }
 
@@ -60,7 +50,7 @@ void bind_image_convolution(py::module_& module, const Target& target) {
     require(problem.height >= kImageKernel && problem.width >= kImageKernel,
             "the image is smaller than the convolution's kernel");
     require(w.dimensions == 4 &&
-                has_shape(w, {w.shape[0], kImageKernel, kImageKernel, kImageChannels}) &&
+                w.has_shape({w.shape[0], kImageKernel, kImageKernel, kImageChannels}) &&
                 w.shape[0] % kChannelMultiple == 0,
             "expected a weight (output channels, 4, 4, 4), the output channels a multiple of 64");
     problem.output_channels = w.shape[0];
@@ -169,7 +159,7 @@ void bind_segments(py::module_& module, const Target& target, const char* name,
                   "the segments and the weight differ in element type or batch");
           problem.segments[problem.segment_count++] = segment;
         }
-        require(has_shape(w, {problem.output_channels, weight_length(problem)}), kWrongWeight);
+        require(w.has_shape({problem.output_channels, weight_length(problem)}), kWrongWeight);
         problem.weight = dense_data(w);
         problem.bias =
             dense_data(call, bias, accumulator_type(w.type), {problem.output_channels}, kWrongBias);

@@ -119,6 +119,15 @@ bool Tensor::is_dense() const {
   return true;
 }
 
+bool Tensor::has_shape(std::initializer_list<std::int64_t> lengths) const {
+  if (dimensions != static_cast<int>(lengths.size())) return false;
+  const std::int64_t* length = shape;
+  for (const std::int64_t expected : lengths) {
+    if (*length++ != expected) return false;
+  }
+  return true;
+}
+
 Tensor tensor_from_python(py::handle object) {
   const dlpack::ExchangeTable* table = exchange_table(Py_TYPE(object.ptr()));
   const Tensor tensor =

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <initializer_list>
 
 #include "efficientad/feature_maps.h"
 #include "efficientad/scalar.h"
@@ -26,6 +27,7 @@ struct Tensor {
 
   std::int64_t elements() const;
   bool is_dense() const;
+  bool has_shape(std::initializer_list<std::int64_t> lengths) const;
 };
 
 // Raises TypeError for anything that is not a tensor of a supported type in memory, RuntimeError

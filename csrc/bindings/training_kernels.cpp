@@ -109,15 +109,6 @@ constexpr const char* kWrongMaps =
 constexpr const char* kWrongActive =
     "expected the bits of what is active (batch, convolved height, width, channels / 8) in uint8";
 
-bool has_shape(const Tensor& tensor, std::initializer_list<std::int64_t> shape) {
-  if (tensor.dimensions != static_cast<int>(shape.size())) return false;
-  const std::int64_t* length = tensor.shape;
-  for (const std::int64_t expected : shape) {
-    if (*length++ != expected) return false;
-  }
-  return true;
-}
-
 // The tensors that the forward and the backward kernel have in common.
 struct ImageStage {
   ScalarType type;
@@ -136,18 +127,17 @@ ImageStage image_stage(Call& call, py::handle image, py::handle filters, py::han
           kWrongImages);
   const std::int64_t batch = x.shape[0], outputs = w.shape[0];
   require(w.type == x.type && b.type == x.type &&
-              has_shape(w, {outputs, kImageKernel, kImageKernel, 3}) && outputs > 0 &&
-              outputs % kChannelMultiple == 0 && has_shape(b, {outputs}),
+              w.has_shape({outputs, kImageKernel, kImageKernel, 3}) && outputs > 0 &&
+              outputs % kChannelMultiple == 0 && b.has_shape({outputs}),
           kWrongFilters);
   const std::int64_t rows = (x.shape[2] - kImageKernel + 1) / 2;
   const std::int64_t columns = (x.shape[3] - kImageKernel + 1) / 2;
-  require(has_shape(y, {batch, rows, columns, outputs}), kWrongMaps);
+  require(y.has_shape({batch, rows, columns, outputs}), kWrongMaps);
   std::uint8_t* bits = nullptr;
   if (!active.is_none()) {
     const Tensor a = call.tensor(active);
-    require(
-        a.type == ScalarType::uint8 && has_shape(a, {batch, 2 * rows, 2 * columns, outputs / 8}),
-        kWrongActive);
+    require(a.type == ScalarType::uint8 && a.has_shape({batch, 2 * rows, 2 * columns, outputs / 8}),
+            kWrongActive);
     bits = static_cast<std::uint8_t*>(dense_data(a));
   }
   return {y.type,  dense_data(x), batch,         x.shape[2],    x.shape[3],

@@ -95,7 +95,7 @@ void pack(const ImageConvReluPool& problem, Scalar* weight) {
   for (std::int64_t output = 0; output < problem.output_channels; ++output) {
     Scalar* const panel = weight + output / kPanel * kPanel * kLength;
     for (std::int64_t k = 0; k < kLength; ++k) {
-      const bool coloured = k % kImageChannels < kColours;
+      const bool coloured = k % kImageChannels < kImageColours;
       Scalar& to = panel[k / kInterleave * kInterleave * kPanel + output % kPanel * kInterleave +
                          k % kInterleave];
       store_one(&to, coloured ? *filter : Number{});

@@ -19,7 +19,6 @@
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 
-inline constexpr std::int64_t kImageColours = 3;
 inline constexpr std::int64_t kTapRowInputs = kImageKernel * kImageColours;  // of an output pixel
 
 // Of as many channels of a pixel as a vector has lanes, from `channel` on, which passed the ReLU.

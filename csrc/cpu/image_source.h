@@ -9,8 +9,6 @@
 
 namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 
-inline constexpr std::int64_t kColours = kImageChannels - 1;
-
 // A row of an image's colours as they are multiplied.
 template <class Scalar, class Value>
 class ColourRows {
@@ -29,16 +27,17 @@ class ColourRows {
   // stored pixel by pixel, numbers colour by colour.
   void read(std::int64_t image, std::int64_t row, Input* to) const {
     const std::int64_t width = problem_.width, pixels = problem_.height * width;
-    const Value* colours = static_cast<const Value*>(problem_.image) + image * kColours * pixels;
+    const Value* colours =
+        static_cast<const Value*>(problem_.image) + image * kImageColours * pixels;
     if constexpr (kBytes) {
-      const std::uint8_t* bytes = colours + row * width * kColours;
+      const std::uint8_t* bytes = colours + row * width * kImageColours;
       for (std::int64_t column = 0; column < width; ++column) {
-        for (std::int64_t colour = 0; colour < kColours; ++colour) {
-          to[column * kImageChannels + colour] = of_byte_[bytes[column * kColours + colour]];
+        for (std::int64_t colour = 0; colour < kImageColours; ++colour) {
+          to[column * kImageChannels + colour] = of_byte_[bytes[column * kImageColours + colour]];
         }
       }
     } else if constexpr (std::is_same_v<Input, Value>) {
-      for (std::int64_t colour = 0; colour < kColours; ++colour) {
+      for (std::int64_t colour = 0; colour < kImageColours; ++colour) {
         const Value* numbers = colours + colour * pixels + row * width;
         for (std::int64_t column = 0; column < width; ++column) {
           to[column * kImageChannels + colour] = numbers[column];
@@ -48,9 +47,9 @@ class ColourRows {
       // What rounding takes from a number is given to its right neighbour: filters that add up
       // what lies side by side see a fraction of the errors.
       const Value* numbers = colours + row * width;
-      Value carried[kColours] = {};
+      Value carried[kImageColours] = {};
       for (std::int64_t column = 0; column < width; ++column) {
-        for (std::int64_t colour = 0; colour < kColours; ++colour) {
+        for (std::int64_t colour = 0; colour < kImageColours; ++colour) {
           Input& stored = to[column * kImageChannels + colour];
           const Value wanted = numbers[colour * pixels + column] + carried[colour];
           narrow(wanted, stored);
@@ -128,7 +127,7 @@ class ImageSource {
     Input* const end = inside + problem_.width * kImageChannels;
     clear(to, margin);
     rows_.read(image, row, inside);
-    for (Input* pixel = inside; pixel < end; pixel += kImageChannels) pixel[kColours] = one_;
+    for (Input* pixel = inside; pixel < end; pixel += kImageChannels) pixel[kImageColours] = one_;
     clear(end, margin);
   }
 

@@ -6,29 +6,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from efficientad_ext._checks import check_alike, check_feature_maps, check_whole
+from efficientad_ext._checks import check_floating
 from efficientad_ext._derivatives import register_composite
 from efficientad_ext._layout import empty_like_layout, for_kernels, is_channels_last
+from efficientad_ext._pooled_convolution import check_paddings, check_tensors, pooled_size
 from efficientad_ext._registry import Backend, backend_of, register
 from efficientad_ext.ops.image_conv_relu_pool import can_be_of_images, image_conv_relu_pool
 from efficientad_ext.ops.relu_pool import raw_relu_pool
 
 
-def _convolved_size(x: Tensor, weight: Tensor, padding: int) -> tuple[int, int]:
-    height, width = (
-        length + 2 * padding - kernel + 1
-        for length, kernel in zip(x.shape[2:], weight.shape[2:], strict=True)
-    )
-    return height, width
-
-
 def _pooled_shape(
     x: Tensor, weight: Tensor, padding: int, pool_padding: int
 ) -> tuple[int, int, int, int]:
-    height, width = (
-        (length + 2 * pool_padding) // 2 for length in _convolved_size(x, weight, padding)
-    )
-    return x.shape[0], weight.shape[0], height, width
+    kernel = (weight.shape[2], weight.shape[3])
+    return x.shape[0], weight.shape[0], *pooled_size(x, kernel, padding, pool_padding)
 
 
 def _in_two_ops(
@@ -126,39 +117,14 @@ def conv_relu_pool(
         ValueError: for shapes that do not fit, tensors on different devices, a negative padding, or
             an input smaller than the kernel and a pooling window.
     """
-    check_feature_maps("x", x)
-    check_feature_maps("weight", weight)
+    check_floating("x", x)
+    check_floating("weight", weight)
     device_type = x.device.type
     if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
         x, weight = _in_autocast_type(x), _in_autocast_type(weight)
         bias = None if bias is None else _in_autocast_type(bias)
-    check_alike("x", x, "weight", weight)
-    if weight.shape[1] != x.shape[1]:
-        raise ValueError(
-            f"weight has shape {tuple(weight.shape)} for {weight.shape[1]} input channels; "
-            f"x has shape {tuple(x.shape)} and {x.shape[1]} channels"
-        )
-    if bias is not None:
-        check_alike("x", x, "bias", bias)
-        if bias.shape != weight.shape[:1]:
-            raise ValueError(
-                f"bias has shape {tuple(bias.shape)}; expected ({weight.shape[0]},) to fit weight"
-            )
-    padding, pool_padding = (
-        check_whole("padding", padding),
-        check_whole("pool_padding", pool_padding),
-    )
-    if padding < 0 or pool_padding not in (0, 1):
-        raise ValueError(
-            f"padding is {padding} and pool_padding {pool_padding}; expected a padding of at "
-            "least 0 and a pool_padding of 0 or 1"
-        )
-    convolved = _convolved_size(x, weight, padding)
-    if min(*convolved, *_pooled_shape(x, weight, padding, pool_padding)[2:]) < 1:
-        raise ValueError(
-            f"x has shape {tuple(x.shape)}, too small for a kernel of {tuple(weight.shape[2:])} "
-            f"with padding {padding} and a 2x2 pooling window"
-        )
+    check_tensors(x, weight, bias)
+    padding, pool_padding = check_paddings(x, weight, padding, pool_padding)
     if _is_of_images(x, weight):
         return image_conv_relu_pool(x, weight, bias, padding=padding, pool_padding=pool_padding)
     return _call(x, weight, bias, padding, pool_padding)

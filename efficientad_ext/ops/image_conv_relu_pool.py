@@ -8,24 +8,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional, grad
 
-from efficientad_ext._checks import check_alike, check_feature_maps, check_whole
 from efficientad_ext._derivatives import register_composite, register_gradient
+from efficientad_ext._layout import pixels_of
+from efficientad_ext._pooled_convolution import (
+    check_paddings,
+    check_tensors,
+    convolved_size,
+    pooled_size,
+)
 from efficientad_ext._registry import Backend, register
 
 _COLOURS = 3
 _KERNEL = 4
+_TAPS = (_KERNEL, _KERNEL)
 _CHANNEL_MULTIPLE = 64
 _SHORT_TYPES = (torch.bfloat16, torch.float16)
-
-
-def _convolved_size(x: Tensor, border: int) -> tuple[int, int]:
-    height, width = (length + 2 * border - _KERNEL + 1 for length in x.shape[2:])
-    return height, width
-
-
-def _last(tensor: Tensor) -> Tensor:
-    """(N, C, H, W) as the kernels read it: (N, H, W, C), contiguous."""
-    return tensor.permute(0, 2, 3, 1).contiguous()
 
 
 def _bordered(x: Tensor, border: int) -> Tensor:
@@ -48,7 +45,7 @@ def _run(
         "image_conv_relu_pool",
         x.device,
         _bordered(x, padding + pool_padding),
-        _last(weight),
+        pixels_of(weight),
         weight.new_zeros(weight.shape[0]) if bias is None else bias.contiguous(),
         pool_padding,
         output.permute(0, 2, 3, 1),
@@ -78,7 +75,7 @@ def _forward_fake(
     pool_padding: int,
     dtype: torch.dtype,
 ) -> Tensor:
-    height, width = (length // 2 for length in _convolved_size(x, padding + pool_padding))
+    height, width = pooled_size(x, _TAPS, padding, pool_padding)
     shape = (x.shape[0], height, width, weight.shape[0])
     return x.new_empty(shape, dtype=dtype).permute(0, 3, 1, 2)
 
@@ -123,7 +120,7 @@ def _gradient(
         x.device,
         _bordered(x, border),
         active,
-        _last(gradient),
+        pixels_of(gradient),
         filters.permute(0, 2, 3, 1),
         bias,
     )
@@ -144,7 +141,7 @@ def _passed(gradient: Tensor, x: Tensor, active: Tensor, border: int) -> Tensor:
     passing = ((active[..., None] >> places) & 1).flatten(-2).permute(0, 3, 1, 2)
     quarter = gradient.to(x.dtype) / 4
     spread = quarter.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    height, width = _convolved_size(x, border)
+    height, width = convolved_size(x, _TAPS, border)
     no_window = (0, width - spread.shape[3], 0, height - spread.shape[2])
     return functional.pad(torch.where(passing.bool(), spread, 0), no_window)
 
@@ -242,39 +239,17 @@ def image_conv_relu_pool(
         ValueError: for tensors elsewhere, other shapes, another padding, or an image smaller than
             the kernel and a pooling window.
     """
-    check_feature_maps("x", x)
-    check_feature_maps("weight", weight)
-    check_alike("x", x, "weight", weight)
+    check_tensors(x, weight, bias)
     if not can_be_of_images(x, weight):
         raise ValueError(
             f"x has shape {tuple(x.shape)}, weight has shape {tuple(weight.shape)}, and they are "
             f"on {x.device}; expected (N, 3, H, W) and (O, 3, 4, 4) on the CPU, O a multiple of "
             f"{_CHANNEL_MULTIPLE}"
         )
-    if bias is not None:
-        check_alike("x", x, "bias", bias)
-        if bias.shape != weight.shape[:1]:
-            raise ValueError(
-                f"bias has shape {tuple(bias.shape)}; expected ({weight.shape[0]},) to fit weight"
-            )
     dtype = x.dtype if dtype is None else dtype
     if dtype != x.dtype and not (dtype in _SHORT_TYPES and x.dtype == torch.float32):
         raise TypeError(f"dtype is {dtype}; expected {x.dtype}, or a shorter type for float32")
-    padding, pool_padding = (
-        check_whole("padding", padding),
-        check_whole("pool_padding", pool_padding),
-    )
-    if padding < 0 or pool_padding not in (0, 1):
-        raise ValueError(
-            f"padding is {padding} and pool_padding {pool_padding}; expected a padding of at "
-            "least 0 and a pool_padding of 0 or 1"
-        )
-    convolved = _convolved_size(x, padding)
-    if min(convolved) < 1 or min(convolved) + 2 * pool_padding < 2:
-        raise ValueError(
-            f"x has shape {tuple(x.shape)}, too small for a kernel of 4x4 with padding {padding} "
-            "and a 2x2 pooling window"
-        )
+    padding, pool_padding = check_paddings(x, weight, padding, pool_padding)
     summed = torch.promote_types(x.dtype, torch.float32)
     bias = None if bias is None else bias.to(summed)
     return _call(x.to(summed), weight.to(summed), bias, padding, pool_padding, dtype)

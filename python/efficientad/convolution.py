@@ -43,7 +43,8 @@ def conv_relu_pool(
     Args: those of ``efficientad_ext.ops.conv_relu_pool``.
     """
     if can_be_of_images(x, weight) and not x.requires_grad:
-        autocast = torch.is_autocast_enabled("cpu")
+        # Autocast leaves float64 alone.
+        autocast = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
         dtype = torch.get_autocast_dtype("cpu") if autocast else x.dtype
         if not autocast or (_HAS_TILES and dtype == torch.bfloat16):
             return ops.image_conv_relu_pool(

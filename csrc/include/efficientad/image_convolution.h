@@ -10,6 +10,7 @@
 namespace efficientad {
 
 inline constexpr int kImageKernel = 4;    // taps along either axis
+inline constexpr int kImageColours = 3;
 inline constexpr int kImageChannels = 4;  // red, green, blue, and 1 wherever there is a pixel
 
 // A 4x4 convolution with bias and ReLU. The image's normalisation is part of weight and bias: the
