@@ -82,25 +82,31 @@ def test_without_amx_torch_does_bfloat16(called, monkeypatch):
     monkeypatch.setattr(convolution, "_HAS_TILES", False)
     with torch.autocast("cpu", torch.bfloat16):
         convolution.convolution(maps(), filters(), None)
-        convolution.conv_relu_pool(maps(3).detach(), filters(3), None)
     assert not called
 
 
+def stage_by_torch(x, weight, bias, padding=0, pool_padding=0):
+    activation = functional.conv2d(x, weight, bias, padding=padding)
+    return ops.relu_pool(activation, pool_padding=pool_padding)
+
+
+@pytest.mark.parametrize("has_tiles", [True, False])
 @pytest.mark.parametrize(
     ("dtype", "autocast"),
-    [(torch.float32, torch.bfloat16), (torch.float32, None), (torch.float64, torch.bfloat16)],
+    [(torch.float32, torch.bfloat16), (torch.float32, None), (torch.float64, None)],
 )
-def test_a_stage_on_images_is_one_op(called, dtype, autocast):
+def test_a_stage_on_images_is_one_op(
+    called, monkeypatch, has_tiles, dtype, autocast, assert_matches
+):
+    monkeypatch.setattr(convolution, "_HAS_TILES", has_tiles)
     x, weight = maps(3, dtype).detach(), filters(3, dtype)
     bias = torch.randn(64, dtype=dtype, requires_grad=True)
-    outputs = []
-    for function, paddings in ((convolution.conv_relu_pool, (3, 1)), (by_torch, (3, 1))):
-        with torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None):
-            outputs.append(function(x, weight, bias, *paddings))
+    with torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None):
+        actual = convolution.conv_relu_pool(x, weight, bias, 3, 1)
     assert called == ["image_conv_relu_pool"]
-    assert outputs[0].dtype == outputs[1].dtype
-    one, other = (output.detach().double() for output in outputs)
-    assert float((one - other).norm() / other.norm()) < 0.01
+    assert actual.dtype == (autocast or dtype)
+    exact = (tensor.detach().double() for tensor in (x, weight, bias))
+    assert_matches(actual.detach(), stage_by_torch(*exact, 3, 1), autocast or dtype)
 
 
 @pytest.mark.parametrize(
@@ -108,18 +114,24 @@ def test_a_stage_on_images_is_one_op(called, dtype, autocast):
     [
         (maps(3), torch.bfloat16),  # whose gradient is wanted
         (maps(3).detach(), torch.float16),
+        (maps(3, torch.float16).detach(), torch.bfloat16),
+        (maps(3, torch.float64).detach(), torch.bfloat16),
         (maps(5).detach(), torch.bfloat16),
     ],
 )
 def test_any_other_stage_is_a_convolution_and_a_pool(called, x, autocast):
-    weight = filters(x.shape[1])
+    weight = filters(x.shape[1], x.dtype)
     with torch.autocast("cpu", autocast):
         actual = convolution.conv_relu_pool(x, weight, None)
-        expected = by_torch(x, weight, None)
+        expected = stage_by_torch(x, weight, None)
     assert not called
     assert torch.equal(actual, expected)
 
 
-def by_torch(x, weight, bias, padding=0, pool_padding=0):
-    activation = functional.conv2d(x, weight, bias, padding=padding)
-    return ops.relu_pool(activation, pool_padding=pool_padding)
+def test_autocast_takes_a_bias_of_another_type(called):
+    x, weight, bias = maps(3).detach(), filters(3), torch.randn(64).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = convolution.conv_relu_pool(x, weight, bias)
+        expected = stage_by_torch(x, weight, bias)
+    assert not called
+    assert torch.equal(actual, expected)

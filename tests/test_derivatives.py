@@ -15,6 +15,7 @@ from efficientad_ext import ops
 # torch's own forward mode scripts functions.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 
+IMAGE = torch.rand(1, 3, 6, 6).contiguous(memory_format=torch.channels_last)
 QUANTILES = (0.0, 1.0, 0.0, 1.0)
 
 OPS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
@@ -23,6 +24,10 @@ OPS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
         (1, 64, 6, 6),
     ),
     "conv_relu_pool": (lambda x: ops.conv_relu_pool(x, x.new_ones(4, 3, 2, 2)), (1, 3, 6, 6)),
+    "conv_relu_pool of images": (
+        lambda x: ops.conv_relu_pool(IMAGE.to(x.dtype), x),
+        (64, 3, 4, 4),
+    ),
     "hard_feature_loss": (lambda x: ops.hard_feature_loss(x, x.new_zeros(x.shape)), (1, 3, 4, 4)),
     "image_conv_relu_pool": (
         lambda x: ops.image_conv_relu_pool(x, x.new_ones(64, 3, 4, 4)),
@@ -85,9 +90,11 @@ def test_second_derivatives(name: str):
     assert torch.autograd.gradgradcheck(lambda x: op(x).square(), (x,), fast_mode=True)
 
 
-@pytest.mark.parametrize("name", [name for name in OPS if name not in ("quantiles", ONCE)])
+@pytest.mark.parametrize(
+    "name", [name for name in OPS if name not in ("quantiles", ONCE, "conv_relu_pool of images")]
+)
 def test_a_batch_of_none(name: str):
-    """Nothing comes out, and a gradient of nothing comes back; the two others refuse it."""
+    """Nothing comes out, and a gradient of nothing comes back; two others refuse it."""
     op, shape = OPS[name]
     x = torch.rand(0, *shape[1:], requires_grad=True)
     output = op(x)

@@ -122,12 +122,12 @@ ImageStage image_stage(Call& call, py::handle image, py::handle filters, py::han
                        py::handle maps, const py::object& active) {
   const Tensor x = call.tensor(image), w = call.tensor(filters), b = call.tensor(bias);
   const Tensor y = call.tensor(maps);
-  require(x.type == accumulator_type(y.type) && x.dimensions == 4 && x.shape[1] == 3 &&
+  require(x.type == accumulator_type(y.type) && x.dimensions == 4 && x.shape[1] == kImageColours &&
               x.shape[2] > kImageKernel && x.shape[3] > kImageKernel,
           kWrongImages);
   const std::int64_t batch = x.shape[0], outputs = w.shape[0];
   require(w.type == x.type && b.type == x.type &&
-              w.has_shape({outputs, kImageKernel, kImageKernel, 3}) && outputs > 0 &&
+              w.has_shape({outputs, kImageKernel, kImageKernel, kImageColours}) && outputs > 0 &&
               outputs % kChannelMultiple == 0 && b.has_shape({outputs}),
           kWrongFilters);
   const std::int64_t rows = (x.shape[2] - kImageKernel + 1) / 2;

@@ -24,13 +24,43 @@ class FeatureWriter {
 
   void operator()(const ConvolutionTile& tile, const Number* sums) const {
     if (grid_.pooled) {
-      pool(tile, sums);
+      pool(tile, sums, [](std::int64_t) { return RectifiedWindow{}; });
     } else if (rectified_) {
       store_all(tile, sums, [](Vector<Number> sum) { return relu(sum); });
     } else {
       store_all(tile, sums, [](Vector<Number> sum) { return sum; });
     }
   }
+
+  // Writes the pooled windows of a tile. window_at(column) gives what makes activations of one
+  // window's sums, activation(pixel, channel, sums), its pixels from 0 to 3 row by row, and is told
+  // when it is finish()ed.
+  template <class WindowAt>
+  void pool(const ConvolutionTile& tile, const Number* sums, const WindowAt& window_at) const {
+    const std::int64_t row_length = tile.pitch * kGroup<Scalar>;
+    Scalar* destination = first_of(tile);
+    for (std::int64_t column = 0; column < tile.columns; column += 2) {
+      auto window = window_at(column);
+      write(destination, [&](int channel) {
+        const Number* const at = sums + channel;
+        const Number* const below = at + row_length;
+        const Vector<Number> sum = (window.activation(0, channel, load(at)) +
+                                    window.activation(1, channel, load(at + kGroup<Scalar>))) +
+                                   (window.activation(2, channel, load(below)) +
+                                    window.activation(3, channel, load(below + kGroup<Scalar>)));
+        return sum * Number{0.25};
+      });
+      window.finish();
+      sums += 2 * kGroup<Scalar>;
+      destination += grid_.output_channels;
+    }
+  }
+
+ private:
+  struct RectifiedWindow {
+    Vector<Number> activation(int, int, Vector<Number> sums) const { return relu(sums); }
+    void finish() const {}
+  };
 
   // Where a tile's first output lies.
   Scalar* first_of(const ConvolutionTile& tile) const {
@@ -56,7 +86,6 @@ class FeatureWriter {
     }
   }
 
- private:
   // A pixel's share of a group is one cache line. Where many channels lie between it and that of
   // the next pixel, the caches are slow to fetch these lines before they are written.
   static constexpr bool kOneLine = kVectorBytes == 64 && kGroup<Scalar> * sizeof(Scalar) == 64;
@@ -73,22 +102,6 @@ class FeatureWriter {
         from += kGroup<Scalar>;
         to += grid_.output_channels;
       }
-    }
-  }
-
-  void pool(const ConvolutionTile& tile, const Number* sums) const {
-    const std::int64_t row_length = tile.pitch * kGroup<Scalar>;
-    Scalar* destination = first_of(tile);
-    for (std::int64_t column = 0; column < tile.columns; column += 2) {
-      write(destination, [&](int channel) {
-        const Number* at = sums + channel;
-        const Vector<Number> sum =
-            (relu(load(at)) + relu(load(at + kGroup<Scalar>))) +
-            (relu(load(at + row_length)) + relu(load(at + row_length + kGroup<Scalar>)));
-        return sum * Number{0.25};
-      });
-      sums += 2 * kGroup<Scalar>;
-      destination += grid_.output_channels;
     }
   }
 

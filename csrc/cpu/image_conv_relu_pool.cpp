@@ -25,59 +25,58 @@ class ActiveWriter {
         active_(problem.active) {}
 
   void operator()(const ConvolutionTile& tile, const Number* sums) const {
-    const std::int64_t row_length = tile.pitch * kGroup<Scalar>;
-    const bool upper = is_inside(tile.row, grid_.height);
-    const bool lower = is_inside(tile.row + 1, grid_.height);
-    Scalar* destination = maps_.first_of(tile);
-    for (std::int64_t column = 0; column < tile.columns; column += 2) {
-      const bool left = is_inside(tile.column + column, grid_.width);
-      const bool right = is_inside(tile.column + column + 1, grid_.width);
-      Bits bits[4] = {};
-      maps_.write(destination, [&](int channel) {
-        const Number* const at = sums + channel;
-        const Number* const below = at + row_length;
-        const auto passed = [&](bool inside, const Number* sum, Bits& of_pixel) {
-          return inside ? pass(load(sum), channel, of_pixel) : Vector<Number>{};
-        };
-        const Vector<Number> sum = (passed(upper && left, at, bits[0]) +
-                                    passed(upper && right, at + kGroup<Scalar>, bits[1])) +
-                                   (passed(lower && left, below, bits[2]) +
-                                    passed(lower && right, below + kGroup<Scalar>, bits[3]));
-        return sum * Number{0.25};
-      });
-      if (active_ != nullptr) {
-        for (int pixel = 0; pixel < 4; ++pixel) {
-          write_bits(tile, tile.row + pixel / 2, tile.column + column + pixel % 2, bits[pixel]);
-        }
-      }
-      sums += 2 * kGroup<Scalar>;
-      destination += grid_.output_channels;
-    }
+    maps_.pool(tile, sums, [&](std::int64_t column) { return Window(*this, tile, column); });
   }
 
  private:
   using Bits = std::uint64_t;  // of a group's channels
   static_assert(kGroup<Scalar> <= 64);
 
+  class Window {
+   public:
+    Window(const ActiveWriter& writer, const ConvolutionTile& tile, std::int64_t column)
+        : writer_(writer), tile_(tile), column_(tile.column + column) {
+      for (int pixel = 0; pixel < 4; ++pixel) {
+        inside_[pixel] = writer.is_inside(tile.row + pixel / 2, writer.grid_.height) &&
+                         writer.is_inside(column_ + pixel % 2, writer.grid_.width);
+      }
+    }
+
+    Vector<Number> activation(int pixel, int channel, Vector<Number> sums) {
+      if (!inside_[pixel]) return Vector<Number>{};
+      const Mask<Number> stopped = sums <= Number{};
+      const Bits passing = static_cast<Bits>(~bits_of(stopped)) & ((Bits{1} << kLanes<Number>)-1);
+      bits_[pixel] |= passing << channel;
+      return relu(sums);
+    }
+
+    void finish() const {
+      if (writer_.active_ == nullptr) return;
+      for (int pixel = 0; pixel < 4; ++pixel) {
+        std::uint8_t* to = writer_.active_of(tile_, tile_.row + pixel / 2, column_ + pixel % 2);
+        for (int byte = 0; byte < kGroup<Scalar> / 8; ++byte) {
+          to[byte] = static_cast<std::uint8_t>(bits_[pixel] >> (8 * byte));
+        }
+      }
+    }
+
+   private:
+    const ActiveWriter& writer_;
+    const ConvolutionTile& tile_;
+    const std::int64_t column_;
+    bool inside_[4];
+    Bits bits_[4] = {};
+  };
+
   bool is_inside(std::int64_t index, std::int64_t length) const {
     return index >= padding_ && index < length - padding_;
   }
 
-  static Vector<Number> pass(Vector<Number> sum, int channel, Bits& of_pixel) {
-    const Mask<Number> stopped = sum <= Number{};
-    const Bits passing = static_cast<Bits>(~bits_of(stopped)) & ((Bits{1} << kLanes<Number>)-1);
-    of_pixel |= passing << channel;
-    return relu(sum);
-  }
-
-  void write_bits(const ConvolutionTile& tile, std::int64_t row, std::int64_t column,
-                  Bits bits) const {
+  std::uint8_t* active_of(const ConvolutionTile& tile, std::int64_t row,
+                          std::int64_t column) const {
     const std::int64_t height = grid_.height / 2 * 2, width = grid_.width / 2 * 2;
     const std::int64_t pixel = (tile.image * height + row) * width + column;
-    std::uint8_t* to = active_ + (pixel * grid_.output_channels + tile.first_output) / 8;
-    for (int byte = 0; byte < kGroup<Scalar> / 8; ++byte) {
-      to[byte] = static_cast<std::uint8_t>(bits >> (8 * byte));
-    }
+    return active_ + (pixel * grid_.output_channels + tile.first_output) / 8;
   }
 
   const ConvolutionGrid& grid_;

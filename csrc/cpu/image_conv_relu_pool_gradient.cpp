@@ -9,7 +9,8 @@ namespace efficientad::EFFICIENTAD_INSTRUCTION_SET {
 namespace {
 
 // Each thread sums up a few units of output channels, row by row over all images, so that the sums
-// are the same whatever the number of threads.
+// are the same whatever the number of threads; no more of these work than there are units, 8 of a
+// PDN-S on AVX-512.
 template <class Scalar>
 class Gradient {
  public:
@@ -34,7 +35,8 @@ class Gradient {
   Status sum_units(std::int64_t begin, std::int64_t end) const {
     const Products products(2 * pooled_width_);
     Scratch<Number> sums((end - begin) * Products::kSums);
-    Scratch<Factor> rows(kRows * products.row_length());
+    // Of an image, as many as the tap rows read; the next one takes the oldest one's place.
+    Scratch<Factor> rows(kImageKernel * products.row_length());
     Scratch<Factor> strip(products.strip_length());
     if (sums.data() == nullptr || rows.data() == nullptr || strip.data() == nullptr) {
       return kOutOfMemory;
@@ -42,7 +44,7 @@ class Gradient {
     std::memset(sums.data(), 0,
                 static_cast<std::size_t>((end - begin) * Products::kSums) * sizeof(Number));
     const auto row_of = [&](std::int64_t row) {
-      return rows.data() + row % kRows * products.row_length();
+      return rows.data() + row % kImageKernel * products.row_length();
     };
     for (std::int64_t image = 0; image < problem_.batch; ++image) {
       std::int64_t rows_read = 0;
@@ -96,8 +98,6 @@ class Gradient {
       bias[channel] = Products::bias(sums, channel);
     }
   }
-
-  static constexpr std::int64_t kRows = kImageKernel;  // of an image, kept as products read them
 
   const ImageConvReluPoolGradient& problem_;
   const std::int64_t pooled_height_, pooled_width_;

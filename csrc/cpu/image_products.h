@@ -3,8 +3,9 @@
 //
 // Of the gradients there is a strip at a time: one row's, of a few output channels, zero where the
 // ReLU let nothing pass. Of the image there are rows in an order of their own, of which each tap
-// row reads one. On vectors, channels are the lanes, and each pixel's four columns and three
-// colours are multiplied with all of them. On tiles, pixels are what is summed up over.
+// row reads one. Both are `Factor`s, and the sums are `Number`s. On vectors, channels are the
+// lanes, and each pixel's four columns and three colours are multiplied with all of them. On tiles,
+// pixels are what is summed up over.
 #pragma once
 
 #include <cstdint>
@@ -33,20 +34,16 @@ inline std::uint32_t active_bits(const std::uint8_t* active, std::int64_t channe
   }
 }
 
-// Images' rows and gradients as `Factor`; sums [kImageKernel][kTapRowInputs][kChannels], the
-// inputs of a tap row by column and colour, and behind them those of the bias, [kChannels].
+// Rows of the image are [columns + kImageKernel - 1][kImageColours], strips [columns][kChannels].
+// Sums are [kImageKernel][kTapRowInputs][kChannels], the inputs of a tap row by column and colour,
+// and behind them those of the bias, [kChannels].
 template <class Scalar>
 class VectorImageProducts {
  public:
   using Number = Accumulator<Scalar>;
   using Factor = Number;
 
-#if defined(__AVX512F__)
-  static constexpr int kVectors = 2;
-#else
-  static constexpr int kVectors = 1;  // beside which kTapRowInputs sums fill the registers
-#endif
-  static constexpr std::int64_t kChannels = kVectors * kLanes<Number>;
+  static constexpr std::int64_t kChannels = kLanes<Number>;
   static constexpr std::int64_t kSums = (kImageKernel * kTapRowInputs + 1) * kChannels;
 
   explicit VectorImageProducts(std::int64_t columns) : columns_(columns) {}
@@ -67,21 +64,16 @@ class VectorImageProducts {
   // pixels; all of a pixel's channels are `channels`.
   void read_gradients(const Scalar* gradients, const std::uint8_t* active, std::int64_t channels,
                       std::int64_t channel, Factor* strip, Number* sums) const {
-    Vector<Number> bias[kVectors] = {};
+    Vector<Number> bias = {};
     for (std::int64_t x = 0; x < columns_; ++x) {
-      for (int v = 0; v < kVectors; ++v) {
-        const std::int64_t first = channel + v * kLanes<Number>;
-        const Vector<Number> quarter = load(gradients + x / 2 * channels + first) * Number{0.25};
-        const Vector<Number> passed =
-            where_set<Number>(active_bits<Number>(active + x * (channels / 8), first), quarter);
-        bias[v] += passed;
-        store(strip + x * kChannels + v * kLanes<Number>, passed);
-      }
+      const Vector<Number> quarter = load(gradients + x / 2 * channels + channel) * Number{0.25};
+      const Vector<Number> passed =
+          where_set<Number>(active_bits<Number>(active + x * (channels / 8), channel), quarter);
+      bias += passed;
+      store(strip + x * kChannels, passed);
     }
     Number* const to = sums + kImageKernel * kTapRowInputs * kChannels;
-    for (int v = 0; v < kVectors; ++v) {
-      store(to + v * kLanes<Number>, load(to + v * kLanes<Number>) + bias[v]);
-    }
+    store(to, load(to) + bias);
   }
 
   // `rows`: what each tap row reads.
@@ -102,29 +94,19 @@ class VectorImageProducts {
 
  private:
   // Sums of a row are formed on their own: added to what there is one by one, they would lose
-  // digits to it.
+  // digits to it. Not inlined, so that they have the registers to themselves.
   [[gnu::noinline]] void add_row(const Factor* strip, const Factor* row, Number* sums) const {
-    Vector<Number> totals[kTapRowInputs][kVectors] = {};
+    Vector<Number> totals[kTapRowInputs] = {};
     for (std::int64_t x = 0; x < columns_; ++x) {
-      Vector<Number> gradients[kVectors];
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) gradients[v] = load(strip + v * kLanes<Number>);
+      const Vector<Number> gradients = load(strip);
 #pragma GCC unroll 12
-      for (std::int64_t i = 0; i < kTapRowInputs; ++i) {
-        const Vector<Number> input = broadcast(row[i]);
-#pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) totals[i][v] += input * gradients[v];
-      }
+      for (std::int64_t i = 0; i < kTapRowInputs; ++i) totals[i] += broadcast(row[i]) * gradients;
       strip += kChannels;
       row += kImageColours;
     }
 #pragma GCC unroll 12
     for (std::int64_t i = 0; i < kTapRowInputs; ++i) {
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) {
-        Number* const to = sums + i * kChannels + v * kLanes<Number>;
-        store(to, load(to) + totals[i][v]);
-      }
+      store(sums + i * kChannels, load(sums + i * kChannels) + totals[i]);
     }
   }
 
@@ -243,9 +225,11 @@ class TileImageProducts {
                 static_cast<std::size_t>(input_pitch_ - columns_) * sizeof(BFloat16));
   }
 
-  const std::int64_t columns_;      // of the convolution, of whole windows
-  const std::int64_t tiles_;        // along them
-  const std::int64_t input_pitch_;  // an odd number of cache lines where columns_ are 256 or so
+  const std::int64_t columns_;  // of the convolution, of whole windows
+  const std::int64_t tiles_;    // along them
+  // A tile more than the pixels need: for 225 to 256 columns an odd number of cache lines, so that
+  // the rows of a tile do not fall into the same sets of the cache.
+  const std::int64_t input_pitch_;
 };
 
 template <class Scalar>

@@ -21,7 +21,8 @@ const Backend& backend() {
       resize_normalize,
       image_convolution,
       segment_convolution,
-      nullptr,  // what trainings compute beside their convolutions: on a GPU they use cuDNN
+      nullptr,  // segment_weights, filter_gradient, image_conv_relu_pool and its gradient: on a GPU
+                // trainings use cuDNN and relu_pool
       nullptr,
       nullptr,
       nullptr,

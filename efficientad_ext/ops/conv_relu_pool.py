@@ -77,6 +77,7 @@ def _is_of_images(x: Tensor, weight: Tensor) -> bool:
         can_be_of_images(x, weight)
         and is_channels_last(x)
         and not x.requires_grad
+        # Which tests put an emulated GPU in place of.
         and backend_of(x.device).has("image_conv_relu_pool")
     )
 

@@ -158,10 +158,13 @@ def _save(context: Any, arguments: tuple[Any, ...], results: tuple[Tensor, Tenso
     x, weight, _, padding, pool_padding, _ = arguments
     context.border = padding + pool_padding
     context.mark_non_differentiable(results[1])
+    context.set_materialize_grads(False)  # that of the bits, which would be as large
     context.save_for_backward(x, weight, results[1])
 
 
-def _backward(context: Any, gradient: Tensor, _of_active: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(context: Any, gradient: Tensor | None, _of_active: None) -> tuple[Tensor | None, ...]:
+    if gradient is None:
+        return (None,) * 6
     x, weight, active = context.saved_tensors
     border = context.border
     wants_x, wants_weight, wants_bias, *_ = context.needs_input_grad
@@ -188,7 +191,7 @@ _raw_gradient = register(
     _gradient_fake,
 )
 register_composite(_raw_gradient, _gradient_by_torch)
-_call_recorded = register_gradient(_raw_recorded, _save, _backward)
+register_gradient(_raw_recorded, _save, _backward)
 _call = register_composite(_raw, lambda *arguments: _raw_recorded(*arguments)[0])
 
 
@@ -217,7 +220,8 @@ def image_conv_relu_pool(
     The first stage of a patch description network (EfficientAD, appendix A) in training on a CPU,
     in one pass: of what the convolution gives, one bit is kept, whether it passes the ReLU, and the
     gradients of weight and bias are computed from that and the image. Differentiable any number of
-    times, in the image, too; these gradients are torch's. The same bits with any number of threads.
+    times: by these kernels, or, where a graph of the gradients is recorded or that of the image is
+    wanted, by torch's operations. The kernels give the same bits with any number of threads.
     :func:`efficientad_ext.ops.conv_relu_pool` is the same for any number of channels.
 
     Args:
@@ -227,8 +231,10 @@ def image_conv_relu_pool(
         padding: zeros around ``x``, on every side.
         pool_padding: 0, or 1 for a border of zeros around the activation; they count in the
             average.
-        dtype: what is multiplied, and the result's type; for ``x`` in float32 also bfloat16 or
-            float16. By default that of ``x``. Sums are formed in float32, or in float64 for that.
+        dtype: of the result, by default that of ``x``; for ``x`` in float32 also bfloat16 or
+            float16. The weight is rounded to it. So is the image where the processor multiplies
+            that type: by handing on to a pixel's neighbour what rounding takes from it, and for the
+            gradients to nearest. Sums are formed in float32, or in float64 for that.
 
     Returns:
         (N, O, h, w) with h = (H + 2 padding - 3 + 2 pool_padding) // 2 and w likewise,

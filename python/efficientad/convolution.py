@@ -38,17 +38,21 @@ def convolution(
 def conv_relu_pool(
     x: Tensor, weight: Tensor, bias: Tensor | None, padding: int = 0, pool_padding: int = 0
 ) -> Tensor:
-    """`convolution` of stride 1, ReLU and 2x2 average pooling; of images on a CPU in one op.
+    """`convolution` of stride 1, ReLU and 2x2 average pooling; in one op where a CPU can.
+
+    That is on images, for 4x4 taps, where no gradient of the images is wanted.
 
     Args: those of ``efficientad_ext.ops.conv_relu_pool``.
     """
-    if can_be_of_images(x, weight) and not x.requires_grad:
-        # Autocast leaves float64 alone.
-        autocast = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
-        dtype = torch.get_autocast_dtype("cpu") if autocast else x.dtype
-        if not autocast or (_HAS_TILES and dtype == torch.bfloat16):
+    if (
+        can_be_of_images(x, weight)
+        and not x.requires_grad
+        and (bias is None or bias.dtype == x.dtype)
+    ):
+        autocast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        if autocast is None or (autocast == torch.bfloat16 and x.dtype == torch.float32):
             return ops.image_conv_relu_pool(
-                x, weight, bias, padding=padding, pool_padding=pool_padding, dtype=dtype
+                x, weight, bias, padding=padding, pool_padding=pool_padding, dtype=autocast
             )
     return ops.relu_pool(convolution(x, weight, bias, padding=padding), pool_padding=pool_padding)
 
@@ -74,15 +78,14 @@ class Convolution(nn.Conv2d):
 
 
 class ConvReLUPool(Convolution):
-    """The layer with the ReLU and the pool behind it, `conv_relu_pool`.
+    """The layer, of stride 1, with the ReLU and the pool behind it, `conv_relu_pool`."""
 
-    ``pool_padding`` is the pool's, 0 or 1.
-    """
-
-    pool_padding: int
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, padding: int, pool_padding: int
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, padding=padding)
+        self._paddings = padding, pool_padding
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to (N, O, h, w)."""
-        assert isinstance(self.padding, tuple)
-        padding = self.padding[0]
-        return conv_relu_pool(features, self.weight, self.bias, padding, self.pool_padding)
+        return conv_relu_pool(features, self.weight, self.bias, *self._paddings)

@@ -181,21 +181,18 @@ class _UpsampleBilinear(nn.Module):
 def _sequential(layers: Layers, dropout: torch.Generator | None = None) -> nn.Sequential:
     """The layers under their numbers; what ends in an average pool as one, the convolution's."""
     modules: OrderedDict[str, nn.Module] = OrderedDict()
-    for index, layer in enumerate(layers):
-        if index + 2 < len(layers) and isinstance(layers[index + 2], AveragePool):
-            modules[str(index)] = _stage(*layers[index : index + 3])
-        elif not any(isinstance(one, AveragePool) for one in layers[index : index + 2]):
-            modules[str(index)] = _module(layer, dropout)
+    index = 0
+    while index < len(layers):
+        match layers[index : index + 3]:
+            case (architecture.Convolution() as first, ReLU(), AveragePool(pool_padding)):
+                modules[str(index)] = ConvReLUPool(
+                    first.in_channels, first.out_channels, first.kernel, first.padding, pool_padding
+                )
+                index += 3
+            case (layer, *_):
+                modules[str(index)] = _module(layer, dropout)
+                index += 1
     return nn.Sequential(modules)
-
-
-def _stage(first: object, second: object, third: object) -> ConvReLUPool:
-    assert isinstance(first, architecture.Convolution)
-    assert isinstance(second, ReLU)
-    assert isinstance(third, AveragePool)
-    stage = ConvReLUPool(*_arguments(first))
-    stage.pool_padding = third.padding
-    return stage
 
 
 def _initialized(network: nn.Sequential, random: torch.Generator | None) -> nn.Sequential:
@@ -207,8 +204,8 @@ def _initialized(network: nn.Sequential, random: torch.Generator | None) -> nn.S
 
 def _module(layer: object, dropout: torch.Generator | None) -> nn.Module:
     match layer:
-        case architecture.Convolution():
-            return Convolution(*_arguments(layer))
+        case architecture.Convolution(in_channels, out_channels, kernel, stride, padding):
+            return Convolution(in_channels, out_channels, kernel, stride, padding)
         case ReLU():
             return nn.ReLU()
         case Upsample(size):
@@ -216,8 +213,3 @@ def _module(layer: object, dropout: torch.Generator | None) -> nn.Module:
         case architecture.Dropout(probability):
             return Dropout(probability, dropout)
     raise TypeError(f"no module is known for the layer {layer!r}")
-
-
-def _arguments(layer: architecture.Convolution) -> tuple[int, int, int, int, int]:
-    """Those of a module."""
-    return layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding

@@ -14,7 +14,9 @@
 namespace efficientad {
 
 struct ImageConvReluPool {
-  ScalarType type;  // of the output: any floating type; images and filters are multiplied as such
+  // Of the output: any floating type. Filters are rounded to it. So are images where a backend
+  // multiplies that type, and what rounding takes from a number is given to its right neighbour.
+  ScalarType type;
   const void* image;
   std::int64_t batch, height, width;
   const void* filters;
@@ -32,11 +34,12 @@ struct ImageConvReluPool {
 
 // The gradients of filters and bias, from that of the output and what passed the ReLU.
 struct ImageConvReluPoolGradient {
-  ScalarType type;  // of the output's gradient, and what it and the images are multiplied as
+  // Of the output's gradient. Images may be rounded to it.
+  ScalarType type;
   const void* image;
   std::int64_t batch, height, width;
-  const std::uint8_t* active;
-  const void* output_gradient;
+  const std::uint8_t* active;   // as above, not nullptr
+  const void* output_gradient;  // as the output above
   std::int64_t output_channels;
   void* filter_gradient;
   void* bias_gradient;  // [output_channels]

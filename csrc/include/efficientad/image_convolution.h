@@ -9,7 +9,7 @@
 
 namespace efficientad {
 
-inline constexpr int kImageKernel = 4;    // taps along either axis
+inline constexpr int kImageKernel = 4;  // taps along either axis
 inline constexpr int kImageColours = 3;
 inline constexpr int kImageChannels = 4;  // red, green, blue, and 1 wherever there is a pixel
 
