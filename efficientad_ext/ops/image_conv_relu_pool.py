@@ -31,13 +31,14 @@ def _bordered(x: Tensor, border: int) -> Tensor:
 
 def _run(
     backend: Backend,
+    output: Tensor,
+    active: Tensor | None,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     padding: int,
     pool_padding: int,
-    output: Tensor,
-    active: Tensor | None,
+    _dtype: torch.dtype,
 ) -> None:
     if output.numel() == 0:
         return
@@ -53,17 +54,9 @@ def _run(
     )
 
 
-def _forward(
-    backend: Backend,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    padding: int,
-    pool_padding: int,
-    dtype: torch.dtype,
-) -> Tensor:
-    output = _forward_fake(x, weight, bias, padding, pool_padding, dtype)
-    _run(backend, x, weight, bias, padding, pool_padding, output, None)
+def _forward(backend: Backend, *arguments: Any) -> Tensor:
+    output = _forward_fake(*arguments)
+    _run(backend, output, None, *arguments)
     return output
 
 
@@ -80,33 +73,18 @@ def _forward_fake(
     return x.new_empty(shape, dtype=dtype).permute(0, 3, 1, 2)
 
 
-def _recorded(
-    backend: Backend,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    padding: int,
-    pool_padding: int,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    output, active = _recorded_fake(x, weight, bias, padding, pool_padding, dtype)
-    _run(backend, x, weight, bias, padding, pool_padding, output, active)
+def _recorded(backend: Backend, *arguments: Any) -> tuple[Tensor, Tensor]:
+    """The output, and a bit for each pixel and channel that the ReLU lets pass: see the header."""
+    output, active = _recorded_fake(*arguments)
+    _run(backend, output, active, *arguments)
     return output, active
 
 
-def _recorded_fake(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    padding: int,
-    pool_padding: int,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """The output, and a bit for each pixel and channel that the ReLU lets pass: see the header."""
-    output = _forward_fake(x, weight, bias, padding, pool_padding, dtype)
+def _recorded_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
+    output = _forward_fake(*arguments)
     batch, channels, height, width = output.shape
     shape = (batch, 2 * height, 2 * width, channels // 8)
-    return output, x.new_empty(shape, dtype=torch.uint8)
+    return output, output.new_empty(shape, dtype=torch.uint8)
 
 
 def _gradient(
