@@ -1,7 +1,8 @@
 """What large blocks of memory cost that are written and freed one after the other.
 
-Prints, as JSON, page faults without `freed_memory_is_kept` and within it, and the resident pages
-that the block leaves behind; all in multiples of a block's pages.
+Prints, as JSON, page faults without `freed_memory_is_kept` and within it, the resident pages
+that it leaves behind, and the page faults of smaller blocks afterwards; all in multiples of a
+block's pages.
 
 Usage: freed_memory.py
 """
@@ -20,18 +21,19 @@ library.malloc.restype = ctypes.c_void_p
 library.malloc.argtypes = [ctypes.c_size_t]
 library.free.argtypes = [ctypes.c_void_p]
 
-BYTES = 2**26
+BYTES, SMALLER_BYTES = 2**26, 2**23
 PAGES = BYTES // resource.getpagesize()
 
 
-def page_faults() -> float:
+def page_faults(size: int = BYTES) -> float:
     """Of eight blocks."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(8):
-        memory = library.malloc(BYTES)
-        ctypes.memset(memory, 1, BYTES)
+        memory = library.malloc(size)
+        ctypes.memset(memory, 1, size)
         library.free(memory)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / PAGES
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return faults * resource.getpagesize() / size
 
 
 def resident() -> float:
@@ -54,4 +56,5 @@ try:
     fail()
 except KeyError:
     left_by_error = resident() - before
-print(json.dumps([without, within, kept, left, left_by_error]))
+afterwards = page_faults(SMALLER_BYTES)
+print(json.dumps([without, within, kept, left, left_by_error, afterwards]))
