@@ -240,6 +240,9 @@ def test_bad_maps_and_masks():
     for saturation in (0, 5):
         with pytest.raises(ValueError, match=f"saturation area of {saturation}"):
             scores.add(values, mask, [(mask, saturation)])
+    for narrower in (None, np.eye(5, 6, dtype=bool)):
+        with pytest.raises(ValueError, match="a defect marks pixels that"):
+            scores.add(values, narrower, [(mask, 1)])
     with pytest.raises(TypeError, match="mask is of <U5; expected booleans or numbers"):
         scores.add(values, mask.astype(str))
     with pytest.raises(ValueError, match="mask has NaN; expected 0 where"):

@@ -63,23 +63,27 @@ class PixelScores:
         Raises:
             TypeError: if a mask is of something else than booleans or numbers.
             ValueError: if the map has another number of dimensions, or NaN or infinite values, a
-                mask's shape differs from the map's, a mask has NaN or marks no pixel, or a
-                saturation area is out of its range.
+                mask's shape differs from the map's, a mask has NaN or marks no pixel, a defect
+                marks pixels that ``mask`` does not, or a saturation area is out of its range.
         """
         scores = np.asarray(anomaly_map, dtype=np.float32)
         if scores.ndim != 2:
             raise ValueError(f"the anomaly map has shape {scores.shape}; expected (H, W)")
         if not np.isfinite(scores).all():
             raise ValueError("the anomaly map has NaN or infinite values; its pixels have no order")
-        saturated = [
-            _Region(group, _highest(scores[_as_mask(defect, scores)], saturation))
-            for defect, saturation in defects
-        ]
+        anomalous = None if mask is None else _as_mask(mask, scores)
+        saturated: list[_Region] = []
+        for defect, saturation in defects:
+            marked = _as_mask(defect, scores)
+            if anomalous is None or (marked & ~anomalous).any():
+                raise ValueError(
+                    "a defect marks pixels that the image's mask does not; expected a part of it"
+                )
+            saturated.append(_Region(group, _highest(scores[marked], saturation)))
         components: list[_Region] = []
-        if mask is None:
+        if anomalous is None:
             normal_scores = scores.ravel()
         else:
-            anomalous = _as_mask(mask, scores)
             components = [_Region(group, part) for part in _component_scores(scores, anomalous)]
             normal_scores = scores[~anomalous]
         # First what may lack memory.
